@@ -1,0 +1,191 @@
+/* SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Every map of the balancer and every struct in it: the one schema. C reads it here, Python reads it
+ * through bcc. Addresses and ports are in network order, an IPv4 address stands in the first word.
+ *
+ * Sizes (MAX_*, RING_SIZE) and PINS, the directory of the pinned maps, are given by the loader. Whoever
+ * changes a struct or a map here raises SCHEMA_VERSION: a program never attaches to maps of another one.
+ */
+#ifndef L4LB_MAPS_H
+#define L4LB_MAPS_H
+
+#include <uapi/linux/bpf.h>
+#include <uapi/linux/in.h>
+
+/* The kernel's macro for the running task, which in.h brings along; a slot has a `current`, too. */
+#undef current
+
+#define SCHEMA_VERSION 1
+
+/* Time in ticks of 2^29 ns (0.54 s) of CLOCK_MONOTONIC: a shift, where seconds cost a division. */
+#define TICK_SHIFT 29
+
+enum tracking {
+	TRACKING_ADAPTIVE, /* the flow table serves changed slots only */
+	TRACKING_ALWAYS,
+	TRACKING_NEVER,
+};
+
+enum algorithm {
+	ALGORITHM_MAGLEV,
+	ALGORITHM_RENDEZVOUS,
+};
+
+enum forwarding {
+	FORWARDING_IPIP,
+};
+
+enum state {
+	STATE_UNUSED,
+	STATE_ACTIVE, /* gets new flows */
+	STATE_DRAINING, /* keeps the flows it has */
+	STATE_DISABLED, /* loses its flows */
+	STATE_REMOVED, /* gone from inventory; the index waits until no flow names it */
+};
+
+enum health {
+	HEALTH_UP,
+	HEALTH_DOWN,
+};
+
+enum verdict {
+	VERDICT_PASS_FOREIGN, /* not addressed to a service */
+	VERDICT_SENT, /* encapsulated, out of the interface it came in */
+	VERDICT_REDIRECTED, /* encapsulated, out of another interface */
+	VERDICT_TO_KERNEL, /* encapsulated, left to the kernel: neighbour unknown */
+	VERDICT_DROP_NO_BACKEND, /* nobody in the slot */
+	VERDICT_DROP_NO_SOURCE, /* the node has no address of the backend's family */
+	VERDICT_DROP_NO_ROUTE, /* the route to the backend is unreachable, prohibited or a blackhole */
+	VERDICT_DROP_NO_HEADROOM, /* the driver left no room for the outer header */
+	VERDICT_COUNT,
+};
+
+enum schema {
+	SCHEMA_LAYOUT, /* SCHEMA_VERSION; written last, so that 0 means unfinished */
+	SCHEMA_RING_SIZE,
+	SCHEMA_COUNT,
+};
+
+struct settings {
+	__u64 hash_seed;
+	__be32 source4; /* outer source addresses; 0: none */
+	__u32 pad;
+	__be32 source6[4];
+};
+
+struct service4_key {
+	__be32 address;
+	__be16 port; /* 0: any */
+	__u8 protocol;
+	__u8 pad;
+};
+
+struct service6_key {
+	__be32 address[4];
+	__be16 port;
+	__u8 protocol;
+	__u8 pad;
+};
+
+struct service {
+	__u32 id;
+	__u32 pool; /* index of pools and of rings */
+};
+
+struct pool {
+	__u64 ring_digest; /* of what the ring was made from; 0: unknown */
+	__u32 settle; /* ticks a slot is tracked at least */
+	__u32 udp_transition; /* ticks in which an unknown UDP flow stays on the previous backend */
+	__u8 used;
+	__u8 algorithm;
+	__u8 forwarding;
+	__u8 tracking;
+	__u32 pad;
+};
+
+/* An array rounds its values up to 8 bytes: the memory of a slot costs nothing. */
+struct slot {
+	__u16 current; /* index of backends; 0: none */
+	__u16 previous;
+	__u32 tracked; /* tick since which every flow is recorded; 0: settled */
+};
+
+struct backend {
+	__be32 address[4];
+	__u16 pool;
+	__u16 weight;
+	__u8 ipv6;
+	__u8 state;
+	__u8 health;
+	__u8 pad;
+};
+
+struct flow4_key {
+	__be32 source;
+	__be32 destination;
+	__be16 source_port;
+	__be16 destination_port;
+	__u32 protocol;
+};
+
+struct flow6_key {
+	__be32 source[4];
+	__be32 destination[4];
+	__be16 source_port;
+	__be16 destination_port;
+	__u32 protocol;
+};
+
+struct flow {
+	__u32 backend;
+	__u32 seen; /* tick of its last packet */
+};
+
+struct nexthop {
+	__u32 tick; /* when the kernel was asked */
+	__u32 interface;
+	__u8 destination[6];
+	__u8 source[6];
+	__u32 pad; /* bcc wants values of per-CPU maps in whole 8 bytes */
+};
+
+struct counter {
+	__u64 packets;
+	__u64 bytes; /* of the client's IP packets, without Ethernet and outer header */
+};
+
+struct name {
+	char text[64];
+};
+
+BPF_TABLE_PINNED("array", __u32, __u64, schema, SCHEMA_COUNT, PINS "/schema");
+BPF_TABLE_PINNED("array", __u32, struct settings, settings, 1, PINS "/settings");
+
+BPF_TABLE_PINNED("hash", struct service4_key, struct service, services4, MAX_SERVICES,
+		 PINS "/services4");
+BPF_TABLE_PINNED("hash", struct service6_key, struct service, services6, MAX_SERVICES,
+		 PINS "/services6");
+BPF_TABLE_PINNED("array", __u32, struct name, service_names, MAX_SERVICES, PINS "/service_names");
+
+BPF_TABLE_PINNED("array", __u32, struct pool, pools, MAX_POOLS, PINS "/pools");
+BPF_TABLE_PINNED("array", __u32, struct name, pool_names, MAX_POOLS, PINS "/pool_names");
+
+/* A ring is replaced whole: a packet sees the old one or the new one. */
+BPF_TABLE("array", __u32, struct slot, ring_template, RING_SIZE);
+BPF_TABLE_PINNED("array_of_maps$ring_template", __u32, int, rings, MAX_POOLS, PINS "/rings");
+
+BPF_TABLE_PINNED("array", __u32, struct backend, backends, MAX_BACKENDS, PINS "/backends");
+
+BPF_TABLE_PINNED("lru_hash", struct flow4_key, struct flow, flows4, MAX_FLOWS, PINS "/flows4");
+BPF_TABLE_PINNED("lru_hash", struct flow6_key, struct flow, flows6, MAX_FLOWS, PINS "/flows6");
+
+BPF_TABLE_PINNED("percpu_array", __u32, struct nexthop, nexthops, MAX_BACKENDS, PINS "/nexthops");
+
+BPF_TABLE_PINNED("percpu_array", __u32, struct counter, verdicts, VERDICT_COUNT, PINS "/verdicts");
+BPF_TABLE_PINNED("percpu_array", __u32, struct counter, service_counters, MAX_SERVICES,
+		 PINS "/service_counters");
+BPF_TABLE_PINNED("percpu_array", __u32, struct counter, backend_counters, MAX_BACKENDS,
+		 PINS "/backend_counters");
+
+#endif

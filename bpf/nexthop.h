@@ -1,0 +1,67 @@
+/* SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Where the encapsulated packet goes: the kernel's routes and neighbours, asked about once a
+ * second for each backend and CPU.
+ */
+#ifndef L4LB_NEXTHOP_H
+#define L4LB_NEXTHOP_H
+
+#include "maps.h"
+
+#include <uapi/linux/if_ether.h>
+
+#define AF_INET 2
+#define AF_INET6 10
+
+#define HOP_LIFETIME 2 /* ticks */
+
+enum hop {
+	HOP_FOUND,
+	HOP_KERNEL, /* only the kernel can go on: it has to resolve the neighbour, or deliver here */
+	HOP_NONE, /* the route says that nothing goes there */
+};
+
+static __always_inline enum hop ask_kernel(struct xdp_md *ctx, const struct backend *backend,
+					   const struct settings *node, struct nexthop *hop,
+					   __u32 now)
+{
+	struct bpf_fib_lookup query = { .ifindex = ctx->ingress_ifindex };
+
+	if (backend->ipv6) {
+		query.family = AF_INET6;
+		__builtin_memcpy(query.ipv6_src, node->source6, sizeof(query.ipv6_src));
+		__builtin_memcpy(query.ipv6_dst, backend->address, sizeof(query.ipv6_dst));
+	} else {
+		query.family = AF_INET;
+		query.ipv4_src = node->source4;
+		query.ipv4_dst = backend->address[0];
+	}
+	switch (bpf_fib_lookup(ctx, &query, sizeof(query), 0)) {
+	case BPF_FIB_LKUP_RET_SUCCESS:
+		break;
+	case BPF_FIB_LKUP_RET_BLACKHOLE:
+	case BPF_FIB_LKUP_RET_UNREACHABLE:
+	case BPF_FIB_LKUP_RET_PROHIBIT:
+		return HOP_NONE;
+	default: /* no neighbour yet, a local address, a route XDP cannot follow */
+		return HOP_KERNEL;
+	}
+	hop->interface = query.ifindex;
+	__builtin_memcpy(hop->destination, query.dmac, ETH_ALEN);
+	__builtin_memcpy(hop->source, query.smac, ETH_ALEN);
+	hop->tick = now;
+	return HOP_FOUND;
+}
+
+static __always_inline enum hop find_nexthop(struct xdp_md *ctx, const struct backend *backend,
+					     const struct settings *node, struct nexthop *hop)
+{
+	__u32 now = now_tick();
+
+	if (hop->interface && now - hop->tick < HOP_LIFETIME)
+		return HOP_FOUND;
+	return ask_kernel(ctx, backend, node, hop, now);
+}
+
+#endif

@@ -1,0 +1,179 @@
+/* SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Which backend gets the packet: the ring that remembers. A settled slot answers alone; the flow
+ * table is asked only in slots that have changed, where flows older than the change stay with
+ * `previous` (docs/steering.md).
+ */
+#ifndef L4LB_STEER_H
+#define L4LB_STEER_H
+
+#include "flowhash.h"
+#include "maps.h"
+
+static __always_inline __u32 now_tick(void)
+{
+	return bpf_ktime_get_ns() >> TICK_SHIFT;
+}
+
+static __always_inline struct service *find_service4(const struct packet *packet)
+{
+	struct service4_key key = {
+		.address = packet->destination[0],
+		.port = packet->destination_port,
+		.protocol = packet->protocol,
+	};
+	struct service *service = services4.lookup(&key);
+
+	if (service)
+		return service;
+	key.port = 0;
+	return services4.lookup(&key);
+}
+
+static __always_inline struct service *find_service6(const struct packet *packet)
+{
+	struct service6_key key = {
+		.port = packet->destination_port,
+		.protocol = packet->protocol,
+	};
+	struct service *service;
+
+	__builtin_memcpy(key.address, packet->destination, sizeof(key.address));
+	service = services6.lookup(&key);
+	if (service)
+		return service;
+	key.port = 0;
+	return services6.lookup(&key);
+}
+
+static __always_inline struct service *find_service(const struct packet *packet)
+{
+	return packet->ipv6 ? find_service6(packet) : find_service4(packet);
+}
+
+static __always_inline struct flow4_key flow4_key(const struct packet *packet)
+{
+	struct flow4_key key = {
+		.source = packet->source[0],
+		.destination = packet->destination[0],
+		.source_port = packet->source_port,
+		.destination_port = packet->destination_port,
+		.protocol = packet->protocol,
+	};
+
+	return key;
+}
+
+static __always_inline struct flow6_key flow6_key(const struct packet *packet)
+{
+	struct flow6_key key = {
+		.source_port = packet->source_port,
+		.destination_port = packet->destination_port,
+		.protocol = packet->protocol,
+	};
+
+	__builtin_memcpy(key.source, packet->source, sizeof(key.source));
+	__builtin_memcpy(key.destination, packet->destination, sizeof(key.destination));
+	return key;
+}
+
+static __always_inline struct flow *find_flow(const struct packet *packet)
+{
+	if (packet->ipv6) {
+		struct flow6_key key = flow6_key(packet);
+
+		return flows6.lookup(&key);
+	} else {
+		struct flow4_key key = flow4_key(packet);
+
+		return flows4.lookup(&key);
+	}
+}
+
+static __always_inline void record_flow(const struct packet *packet, __u32 backend, __u32 now)
+{
+	struct flow flow = { .backend = backend, .seen = now };
+
+	if (packet->ipv6) {
+		struct flow6_key key = flow6_key(packet);
+
+		flows6.update(&key, &flow);
+	} else {
+		struct flow4_key key = flow4_key(packet);
+
+		flows4.update(&key, &flow);
+	}
+}
+
+/* Whether a backend keeps the flows it has. */
+static __always_inline int lives(__u32 index)
+{
+	struct backend *backend = backends.lookup(&index);
+
+	if (!backend || backend->health != HEALTH_UP)
+		return 0;
+	return backend->state == STATE_ACTIVE || backend->state == STATE_DRAINING;
+}
+
+/* Whether the flow of a record can still go on. The slot may have settled since, and the same
+ * five-tuple begun again, unrecorded, on another backend.
+ */
+static __always_inline int is_current(const struct flow *flow, const struct pool *pool, __u32 now)
+{
+	return now - flow->seen <= pool->settle;
+}
+
+/* Who gets a flow that the table does not know: flows older than the change belong to `previous`.
+ * TCP shows its beginning; a UDP flow that stayed silent throughout the transition counts as new.
+ */
+static __always_inline __u32 steer_unknown(const struct packet *packet, const struct pool *pool,
+					   const struct slot *slot, __u32 now)
+{
+	if (!slot->previous || packet->opens)
+		return slot->current;
+	if (packet->protocol == IPPROTO_UDP && now - slot->tracked > pool->udp_transition)
+		return slot->current;
+	return lives(slot->previous) ? slot->previous : slot->current;
+}
+
+static __always_inline __u32 steer_tracked(const struct packet *packet, const struct pool *pool,
+					   const struct slot *slot)
+{
+	__u32 now = now_tick();
+	__u32 backend;
+	struct flow *flow;
+
+	flow = packet->opens ? NULL : find_flow(packet);
+	if (flow && is_current(flow, pool, now) && lives(flow->backend)) {
+		if (flow->seen != now) /* a write a tick, not a packet: the line stays shared */
+			flow->seen = now;
+		return flow->backend;
+	}
+	backend = steer_unknown(packet, pool, slot, now);
+	if (backend)
+		record_flow(packet, backend, now);
+	return backend;
+}
+
+/* The index of the packet's backend, 0 when there is none. */
+static __always_inline __u32 steer(const struct packet *packet, __u32 pool_id,
+				   const struct pool *pool, __u64 hash)
+{
+	__u32 index = (hash >> 32) * RING_SIZE >> 32;
+	void *ring = rings.lookup(&pool_id);
+	struct slot *slot;
+
+	if (!ring)
+		return 0;
+	slot = bpf_map_lookup_elem(ring, &index);
+	if (!slot)
+		return 0;
+	if (pool->tracking == TRACKING_NEVER)
+		return slot->current;
+	if (!slot->tracked && pool->tracking == TRACKING_ADAPTIVE)
+		return slot->current;
+	return steer_tracked(packet, pool, slot);
+}
+
+#endif
