@@ -1,0 +1,84 @@
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Addresses, one at a time: their canonical text, their bytes and their order.
+
+Private to the collection.
+"""
+
+from __future__ import annotations
+
+import traceback
+from functools import lru_cache
+from typing import Any
+
+try:
+    import netaddr
+except ImportError:  # the caller says so in its own words; this module stays importable
+    netaddr = None
+    NETADDR_IMPORT_ERROR: str | None = traceback.format_exc()
+else:
+    NETADDR_IMPORT_ERROR = None
+
+REFUSED = (
+    ("0.0.0.0/8", "an unspecified address"),
+    ("127.0.0.0/8", "a loopback address"),
+    ("169.254.0.0/16", "a link-local address"),
+    ("224.0.0.0/4", "a multicast address"),
+    ("240.0.0.0/4", "a reserved address"),
+    ("::/128", "an unspecified address"),
+    ("::1/128", "a loopback address"),
+    ("::ffff:0:0/96", "an IPv4-mapped address: write it as IPv4"),
+    ("fe80::/10", "a link-local address"),
+    ("ff00::/8", "a multicast address"),
+)
+"""Ranges that neither a service nor a backend can have, and what to call them."""
+
+
+@lru_cache(maxsize=1)
+def _refused_ranges() -> tuple[tuple[int, int, int, str], ...]:
+    """REFUSED as (IP version, first, last, name): an `in` of netaddr for each would be slow."""
+    networks = ((netaddr.IPNetwork(prefix), name) for prefix, name in REFUSED)
+    return tuple((net.version, net.first, net.last, name) for net, name in networks)
+
+
+def _parse(text: str) -> Any:
+    # INET_PTON: netaddr 0.8 would otherwise read "10.1" as 10.0.0.1, as inet_aton does.
+    return netaddr.IPAddress(text, flags=netaddr.INET_PTON)
+
+
+def canonical(text: str) -> str:
+    """The one way to write this host address, e.g. `2001:db8::1`.
+
+    Raises ValueError, its text ready to follow the offending value: "is not an IP address", ...
+    """
+    if "/" in text:
+        raise ValueError("has a prefix: give the address alone")
+    try:
+        address = _parse(text)
+    except (netaddr.AddrFormatError, ValueError):
+        raise ValueError("is not an IPv4 or IPv6 address") from None
+    for version, first, last, name in _refused_ranges():
+        if version == address.version and first <= int(address) <= last:
+            raise ValueError(f"is {name}")
+    return str(address)
+
+
+def packed(address: str | bytes) -> bytes:
+    """The 4 or 16 bytes of an address in network order; bytes are returned as they are.
+
+    Raises ValueError when the text is no address or the bytes have another length.
+    """
+    if isinstance(address, str):
+        try:
+            return bytes(_parse(address).packed)
+        except netaddr.AddrFormatError as error:
+            raise ValueError(str(error)) from None
+    if len(address) not in (4, 16):
+        raise ValueError(f"an address has 4 or 16 bytes, not {len(address)}")
+    return address
+
+
+def order(address: str | bytes) -> tuple[int, bytes]:
+    """Sort key: IPv4 before IPv6, then by the address' bytes."""
+    data = packed(address)
+    return len(data), data

@@ -1,0 +1,61 @@
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What was applied, on disk: one JSON file a subject, old or new but never half.
+
+Private to the collection. The restore unit brings a node back from these files without Ansible.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
+
+STATE_DIR = "/var/lib/l4lb"
+
+
+class AppliedError(L4lbError):
+    """A file of what was applied cannot be read or written."""
+
+
+def load(path: Path) -> Any:
+    """The file's content; None when there is no such file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise AppliedError(f"cannot read {path} ({error}): remove it and apply again") from error
+
+
+def save(path: Path, content: Any) -> None:
+    """Replaces the file in one step; it is on the disk when this returns."""
+    text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, prefix=path.name, delete=False
+        ) as file:
+            fresh = Path(file.name)
+            try:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+                fresh.replace(path)
+            except BaseException:
+                fresh.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise AppliedError(f"cannot write {path}: {error.strerror}") from error
+
+
+def forget(path: Path) -> None:
+    """Removes the file; one that is not there is fine."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise AppliedError(f"cannot remove {path}: {error.strerror}") from error

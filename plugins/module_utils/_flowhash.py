@@ -1,0 +1,79 @@
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The hash of a flow: the same value here and in bpf/flowhash.h.
+
+Private to the collection. The specification, for any language; `le64` and so on read bytes of
+the packet as they are on the wire, little-endian, and all arithmetic is modulo 2^64:
+
+    K            = 0x9E3779B97F4A7C15
+    absorb(h, w) : h = (h ^ w) * K;  return h ^ h >> 29
+    finish(h)    : h ^= h >> 33;  h *= 0xFF51AFD7ED558CCD
+                   h ^= h >> 33;  h *= 0xC4CEB9FE1A85EC53;  return h ^ h >> 33
+
+    IPv4         : h = absorb(seed, le64(source (4 bytes) followed by destination (4 bytes)))
+    IPv6         : h = seed; then absorb le64 of each of
+                   source[0:8], source[8:16], destination[0:8], destination[8:16], in this order
+    ports        = le16(source port) | le16(destination port) << 16 | protocol << 32
+    hash         = finish(h ^ ports)
+    slot         = (hash >> 32) * size >> 32
+
+Every step is a bijection, so two flows between the same two addresses never have the same hash.
+29 is no multiple of 8: with 32, what the last byte of one word changes, the same change in two
+bytes of the next word undoes, whatever the seed.
+`finish` is the finaliser of MurmurHash3 (A. Appleby, public domain); K is 2^64 over the golden
+ratio; the slot is D. Lemire's "fast alternative to the modulo reduction" (2016).
+The hash spreads flows. It does not resist someone who knows the seed.
+"""
+
+from __future__ import annotations
+
+from ansible_collections.l4lb.xdp.plugins.module_utils._address import packed
+
+_MASK = 0xFFFFFFFFFFFFFFFF
+_K = 0x9E3779B97F4A7C15
+
+
+def _absorb(state: int, word: int) -> int:
+    state = (state ^ word) * _K & _MASK
+    return state ^ state >> 29
+
+
+def _finish(state: int) -> int:
+    state ^= state >> 33
+    state = state * 0xFF51AFD7ED558CCD & _MASK
+    state ^= state >> 33
+    state = state * 0xC4CEB9FE1A85EC53 & _MASK
+    return state ^ state >> 33
+
+
+def _wire(port: int) -> int:
+    """A port number as the little-endian word its two bytes on the wire make."""
+    return (port & 0xFF) << 8 | port >> 8
+
+
+def flow_hash(
+    seed: int,
+    source: str | bytes,
+    destination: str | bytes,
+    protocol: int,
+    source_port: int,
+    destination_port: int,
+) -> int:
+    """64-bit hash of a flow, 0..2^64-1.
+
+    seed: 0..2^64-1. Addresses as text or as 4 or 16 packed bytes, both of one family.
+    Raises ValueError for addresses of two families.
+    """
+    addresses = packed(source) + packed(destination)
+    if len(addresses) not in (8, 32):
+        raise ValueError("source and destination are of different families")
+    state = seed
+    for start in range(0, len(addresses), 8):
+        state = _absorb(state, int.from_bytes(addresses[start : start + 8], "little"))
+    ports = _wire(source_port) | _wire(destination_port) << 16 | protocol << 32
+    return _finish(state ^ ports)
+
+
+def slot(hash_: int, size: int) -> int:
+    """The slot, 0..size-1, that a flow's hash picks in a ring of `size` slots (below 2^32)."""
+    return (hash_ >> 32) * size >> 32

@@ -1,0 +1,43 @@
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a module of the collection ends: one place for results, diffs and errors.
+
+Private to the collection. Uses two things of AnsibleModule: exit_json and fail_json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.l4lb.xdp.plugins.module_utils._apply import Outcome
+from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
+
+
+def finish(module: Any, work: Callable[[], Outcome], subject: str) -> None:
+    """Runs the work and ends the module with its outcome, or with the error's text."""
+    try:
+        outcome = work()
+    except L4lbError as error:
+        module.fail_json(msg=str(error))
+        return
+    except OSError as error:
+        module.fail_json(msg=f"the system refuses: {error}")
+        return
+    for warning in outcome.warnings:
+        module.warn(warning)
+    module.exit_json(changed=outcome.changed, diff=_diffs(outcome, subject), **outcome.data)
+
+
+def _diffs(outcome: Outcome, subject: str) -> list[dict[str, str]]:
+    diff = {
+        "before_header": subject,
+        "before": _text(outcome.before),
+        "after_header": subject,
+        "after": _text(outcome.after),
+    }
+    return [diff, *({"prepared": _text(outcome.notes)} for _once in outcome.notes[:1])]
+
+
+def _text(lines: list[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)

@@ -1,0 +1,442 @@
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A program's life on a node: compile, prove, attach, replace, detach.
+
+Private to the collection. `prepare` leaves a program that is compiled, proven and pinned, but
+sees no packet; `attach` makes it the interfaces' program, each in one step that expects what was
+there before.
+"""
+
+from __future__ import annotations
+
+import ctypes as ct
+import errno
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.l4lb.xdp.plugins.module_utils import _applied, _bpf, _links, _rings
+from ansible_collections.l4lb.xdp.plugins.module_utils._address import canonical, packed
+from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
+from ansible_collections.l4lb.xdp.plugins.module_utils._schema import (
+    LAYOUT_REMEDY,
+    Sizes,
+    captured_stderr,
+    check_pins,
+    compile_unit,
+    differing,
+    pin_names,
+    pinned_sizes,
+    require_bpffs,
+    require_headers,
+    schema,
+)
+
+KEY_MAP = {"balancer": "settings", "decap": "tunnel_ends"}
+"""The programs there are, and a map that only ours uses: by it we know our own."""
+
+XDP_PASS = 2
+
+MAX_BACKENDS = 65535
+"""A slot has 16 bits for a backend."""
+
+
+class ProgramError(L4lbError):
+    """The program cannot be attached, or must not be."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a node's program should be. `sizes` and what follows concerns the balancer, `addresses`
+    decap.
+    """
+
+    name: str
+    interfaces: tuple[str, ...]
+    mode: str = "native"
+    replace_foreign: bool = False
+    source: Path = Path("/usr/lib/l4lb/bpf")
+    pins: Path = Path("/run/l4lb/bpf")
+    sizes: Sizes = field(default_factory=Sizes)
+    hash_seed: int = 0
+    source_ipv4: str | None = None
+    source_ipv6: str | None = None
+    addresses: tuple[str, ...] = ()
+
+    @property
+    def unit(self) -> Path:
+        return self.source / f"{self.name}.c"
+
+    def file(self, state_dir: Path) -> Path:
+        return state_dir / f"program-{self.name}.json"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for the file that restore reads."""
+        plain = {**vars(self), "sizes": vars(self.sizes)}
+        return {
+            key: str(value) if isinstance(value, Path) else value for key, value in plain.items()
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Wanted:
+        return cls(
+            **{
+                **data,
+                "interfaces": tuple(data["interfaces"]),
+                "addresses": tuple(data["addresses"]),
+                "source": Path(data["source"]),
+                "pins": Path(data["pins"]),
+                "sizes": Sizes(**data["sizes"]),
+            }
+        )
+
+
+def wanted_of(arguments: Mapping[str, Any]) -> Wanted:
+    """The arguments of l4lb.xdp.program, validated. Raises ProgramError naming the argument."""
+    sizes = Sizes(
+        ring=arguments["ring_size"],
+        **{size: arguments[f"max_{size}"] for size in ("services", "pools", "backends", "flows")},
+    )
+    _require_sizes(sizes)
+    seed = arguments["hash_seed"]
+    if not 0 <= seed < 1 << 64:
+        raise ProgramError(f"hash_seed: {seed} is not within 0..2^64-1")
+    if not arguments["interfaces"]:
+        raise ProgramError("interfaces: name at least one")
+    for name, length in (("source_ipv4", 4), ("source_ipv6", 16)):
+        if arguments[name] and len(_address(name, arguments[name])) != length:
+            raise ProgramError(f"{name}: {arguments[name]} is of the other family")
+    return Wanted(
+        name=arguments["name"],
+        interfaces=tuple(sorted(set(arguments["interfaces"]))),
+        mode=arguments["mode"],
+        replace_foreign=arguments["replace_foreign"],
+        source=Path(arguments["source"]),
+        pins=Path(arguments["pins"]),
+        sizes=sizes,
+        hash_seed=seed,
+        source_ipv4=arguments["source_ipv4"] or None,
+        source_ipv6=arguments["source_ipv6"] or None,
+        addresses=tuple(canonical(a) for a in arguments["addresses"] if _address("addresses", a)),
+    )
+
+
+def _address(argument: str, text: str) -> bytes:
+    try:
+        return packed(canonical(text))
+    except ValueError as error:
+        raise ProgramError(f"{argument}: {text!r} {error}") from None
+
+
+def _require_sizes(sizes: Sizes) -> None:
+    if not _rings.is_prime(sizes.ring):
+        raise ProgramError(f"ring_size: {sizes.ring} is not a prime; 65537 is the usual one")
+    if sizes.backends > MAX_BACKENDS:
+        raise ProgramError(f"max_backends: {sizes.backends} exceeds {MAX_BACKENDS}")
+    for name, value in vars(sizes).items():
+        if value < 2:
+            raise ProgramError(f"max_{name}: {value} is too small")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A program in the kernel, proven and not attached; `changed`: whether maps were written."""
+
+    wanted: Wanted
+    compiled: Any
+    fd: int
+    info: _bpf.ProgramInfo
+    changed: bool
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """What an interface runs."""
+
+    interface: str
+    mode: str | None
+    tag: str | None
+    program: str | None
+
+    def __str__(self) -> str:
+        if self.mode is None:
+            return f"{self.interface}: none"
+        return f"{self.interface}: {self.program} {self.tag} {self.mode}"
+
+
+def prepare(wanted: Wanted, dry: bool = False) -> Loaded:
+    """Compiles and proves the program and brings its own maps up to date; `dry` writes nothing.
+
+    Dry needs the pinned maps to be there already: see `can_compile_dry`.
+    """
+    require_bpffs(wanted.pins)
+    if wanted.name == "balancer":
+        _require_layout(wanted, dry)
+    compiled = compile_unit(wanted.unit, wanted.pins, wanted.sizes)
+    check_pins(wanted.unit, wanted.pins, compiled)
+    fd = _load(compiled, wanted.name)
+    _prove(fd, wanted.name)
+    configure = _configure_balancer if wanted.name == "balancer" else _configure_decap
+    changed = configure(compiled, wanted, dry)
+    return Loaded(wanted, compiled, fd, _bpf.program_info(fd), changed)
+
+
+def require_ready(wanted: Wanted) -> None:
+    """Raises SchemaError when sources, kernel headers or the BPF file system are missing."""
+    _bpf.require_bcc()
+    require_headers()
+    require_bpffs(wanted.pins)
+    pin_names(wanted.unit)
+
+
+def can_compile_dry(wanted: Wanted) -> bool:
+    """Whether compiling would create nothing: all maps are pinned already."""
+    return all((wanted.pins / name).exists() for name in pin_names(wanted.unit))
+
+
+def _require_layout(wanted: Wanted, dry: bool) -> None:
+    pinned = pinned_sizes(wanted.pins, wanted.source)
+    if pinned is None:
+        if not dry:
+            _remove_pins(wanted)  # of a run that was killed before its maps were complete
+        return
+    difference = differing(pinned, wanted.sizes)
+    if difference:
+        raise ProgramError(f"the pinned maps have other sizes ({difference}): {LAYOUT_REMEDY}")
+
+
+def _load(compiled: Any, name: str) -> int:
+    with captured_stderr() as output:
+        try:
+            return int(compiled.load_func(name.encode(), _bpf.require_bcc().XDP).fd)
+        except Exception as error:  # bcc raises plain Exception
+            failure = str(error)
+    raise ProgramError(f"the kernel refuses the program: {'; '.join([failure, *output[-3:]])}")
+
+
+_FOREIGN_FRAMES = {
+    "an ARP request": bytes.fromhex("ffffffffffff02000000000108060001080006040001") + bytes(38),
+    "a truncated IPv4 header": bytes.fromhex("02000000000202000000000108004500"),
+}
+
+
+def _prove(fd: int, name: str) -> None:
+    """Runs the loaded program on frames that are nobody's: they must come out as they went in."""
+    for what, frame in _FOREIGN_FRAMES.items():
+        verdict, out = _bpf.run_xdp(fd, frame)
+        if (verdict, out) != (XDP_PASS, frame):
+            raise ProgramError(
+                f"{name} does not pass {what} unchanged (verdict {verdict}): not attached"
+            )
+
+
+def _configure_balancer(compiled: Any, wanted: Wanted, dry: bool) -> bool:
+    """Writes the node's settings, and last the schema's layout: from then on the maps count."""
+    words = schema(wanted.source)
+    table = compiled[b"settings"]
+    new = table.Leaf(hash_seed=wanted.hash_seed)
+    for attribute, address in (("source4", wanted.source_ipv4), ("source6", wanted.source_ipv6)):
+        if address:
+            offset = getattr(table.Leaf, attribute).offset
+            ct.memmove(ct.addressof(new) + offset, packed(address), len(packed(address)))
+    changed = bytes(table[0]) != bytes(new)
+    layout = words.value("schema", "layout")
+    unfinished = compiled[b"schema"][layout].value != words.version
+    if not dry:
+        if changed:
+            table[0] = new
+        if unfinished:
+            compiled[b"schema"][words.value("schema", "ring_size")] = ct.c_uint64(wanted.sizes.ring)
+            compiled[b"schema"][layout] = ct.c_uint64(words.version)
+    return changed or unfinished
+
+
+def _configure_decap(compiled: Any, wanted: Wanted, dry: bool) -> bool:
+    """Opens the tunnels that should end here and closes those that should not."""
+    table = compiled[b"tunnel_ends"]
+    ends = {packed(address).ljust(16, b"\0") for address in wanted.addresses}
+    have = {bytes(key) for key in table}
+    if not dry:
+        for end in ends - have:
+            table[table.Key.from_buffer_copy(end)] = ct.c_uint8(1)
+        for end in have - ends:
+            del table[table.Key.from_buffer_copy(end)]
+    return ends != have
+
+
+def attachments(wanted: Wanted) -> dict[str, Attachment]:
+    """What each wanted interface runs now."""
+    found = {}
+    for name in wanted.interfaces:
+        seen = _links.xdp(name)
+        if seen.program_id is None:
+            found[name] = Attachment(name, None, None, None)
+            continue
+        with _bpf.closing(_bpf.open_program(seen.program_id)) as fd:
+            info = _bpf.program_info(fd)
+        found[name] = Attachment(name, seen.mode, info.tag, info.name)
+    return found
+
+
+def differs(loaded: Loaded) -> list[str]:
+    """The interfaces that do not run this program in this mode on the pinned maps."""
+    return [name for name in loaded.wanted.interfaces if not _runs(loaded, name)]
+
+
+def _runs(loaded: Loaded, name: str) -> bool:
+    seen = _links.xdp(name)
+    if seen.mode != loaded.wanted.mode or seen.program_id is None:
+        return False
+    with _bpf.closing(_bpf.open_program(seen.program_id)) as fd:
+        info = _bpf.program_info(fd)
+    # The same instructions on maps that are no longer pinned would balance by another inventory.
+    return info.tag == loaded.info.tag and info.map_ids == loaded.info.map_ids
+
+
+def attach(loaded: Loaded) -> list[str]:
+    """Attaches where it differs, and pins the program; returns the interfaces that were changed."""
+    wanted = loaded.wanted
+    changed = differs(loaded)
+    for name in changed:  # nothing is touched when one of them must not be
+        with _replaceable(wanted, name):
+            pass
+    for name in changed:
+        _attach_one(loaded, name)
+    pin = wanted.pins / wanted.name
+    if changed or not pin.exists():
+        _bpf.replace_pin(loaded.fd, pin)
+    return changed
+
+
+def _attach_one(loaded: Loaded, name: str) -> None:
+    mode = loaded.wanted.mode
+    index = _links.interface(name).index
+    with _replaceable(loaded.wanted, name) as (old_fd, old_mode):
+        try:
+            if old_mode not in (None, mode):
+                # From native to generic or back the kernel has no step: for a moment none runs.
+                _bpf.attach_xdp(index, -1, str(old_mode), old_fd)
+                old_fd = None
+            _bpf.attach_xdp(index, loaded.fd, mode, old_fd)
+        except _bpf.BpfError as error:
+            raise ProgramError(_why_not(name, mode, error)) from error
+
+
+def _why_not(name: str, mode: str, error: _bpf.BpfError) -> str:
+    if error.errno in (errno.EOPNOTSUPP, errno.EINVAL) and mode == "native":
+        return (
+            f"the driver of {name} does not take the program in native mode ({error}): set "
+            f"mode: generic, "
+            "slower but everywhere, or look at the interface's MTU, queues and LRO"
+        )
+    if error.errno in (errno.EEXIST, errno.EBUSY):
+        return f"the program of {name} was changed by somebody else meanwhile ({error}): run again"
+    return f"{name}: {error}"
+
+
+@contextmanager
+def _replaceable(wanted: Wanted, name: str) -> Iterator[tuple[int | None, str | None]]:
+    """The (descriptor, mode) of the program to replace; raises ProgramError when it is not ours."""
+    seen = _links.xdp(name)
+    if seen.program_id is None:
+        yield None, None
+        return
+    with _bpf.closing(_bpf.open_program(seen.program_id)) as fd:
+        info = _bpf.program_info(fd)
+        if not (wanted.replace_foreign or _is_ours(wanted, info)):
+            raise ProgramError(
+                f"{name} runs a foreign XDP program ({info.name}, id {info.id}, "
+                f"{seen.mode}): detach it, or "
+                "set replace_foreign: true"
+            )
+        yield fd, seen.mode
+
+
+def _is_ours(wanted: Wanted, info: _bpf.ProgramInfo) -> bool:
+    """Name and key map tell, not the pins: these may be lost while the program still runs."""
+    return info.name == wanted.name and any(
+        _map_name(map_id) == KEY_MAP[info.name] for map_id in info.map_ids
+    )
+
+
+def _map_name(map_id: int) -> str:
+    with _bpf.closing(_bpf.open_map(map_id)) as fd:
+        return _bpf.map_info(fd).name
+
+
+def release(wanted: Wanted, interfaces: Iterable[str]) -> list[str]:
+    """Takes our program off these interfaces; foreign programs, and interfaces that are gone,
+    stay.
+    """
+    changed = []
+    for name in interfaces:
+        try:
+            seen = _links.xdp(name)
+        except _links.NoSuchInterface:
+            continue
+        if seen.program_id is None:
+            continue
+        with _bpf.closing(_bpf.open_program(seen.program_id)) as fd:
+            if not _is_ours(wanted, _bpf.program_info(fd)):
+                continue
+            _bpf.attach_xdp(_links.interface(name).index, -1, str(seen.mode), fd)
+        changed.append(name)
+    return changed
+
+
+def detach(wanted: Wanted) -> None:
+    """Takes our program off the interfaces and its maps out of the pins."""
+    release(wanted, wanted.interfaces)
+    _remove_pins(wanted)
+
+
+def is_detached(wanted: Wanted) -> bool:
+    """Whether detach would find nothing to do."""
+    if any((wanted.pins / name).exists() for name in (wanted.name, *pin_names(wanted.unit))):
+        return False
+    running = (_links.xdp(name).program_id for name in wanted.interfaces)
+    return not any(number and _is_ours(wanted, _info(number)) for number in running)
+
+
+def _info(program_id: int) -> _bpf.ProgramInfo:
+    with _bpf.closing(_bpf.open_program(program_id)) as fd:
+        return _bpf.program_info(fd)
+
+
+def _remove_pins(wanted: Wanted) -> None:
+    for name in (wanted.name, *pin_names(wanted.unit)):
+        (wanted.pins / name).unlink(missing_ok=True)
+
+
+def remember(wanted: Wanted, state_dir: Path) -> bool:
+    """Writes what restore shall bring back; returns whether that is news."""
+    path = wanted.file(state_dir)
+    content = _plain(wanted)
+    if _applied.load(path) == content:
+        return False
+    _applied.save(path, content)
+    return True
+
+
+def is_remembered(wanted: Wanted, state_dir: Path) -> bool:
+    return bool(_applied.load(wanted.file(state_dir)) == _plain(wanted))
+
+
+def recall(path: Path) -> Wanted | None:
+    """What `remember` wrote; None when there is nothing."""
+    content = _applied.load(path)
+    if content is None:
+        return None
+    try:
+        return Wanted.from_dict(content)
+    except (TypeError, KeyError) as error:
+        raise ProgramError(
+            f"{path} is not of this version ({error}): apply with Ansible again"
+        ) from error
+
+
+def _plain(wanted: Wanted) -> dict[str, Any]:
+    data = wanted.as_dict()
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in data.items()}

@@ -1,0 +1,57 @@
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Brings a node back at boot to what was last applied, without Ansible: l4lb-restore.service runs
+this.
+
+Private to the collection. The program is compiled and proven, the rings are filled, and only then
+is it attached. What this host never had is passed over, so nodes and real servers share it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from ansible_collections.l4lb.xdp.plugins.module_utils import _applied, _links, _program
+from ansible_collections.l4lb.xdp.plugins.module_utils._apply import SERVICES_FILE, apply_services
+from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
+
+
+def restore(state_dir: Path) -> list[str]:
+    """Restores addresses, then programs; returns a line for each thing that came back."""
+    done = [f"address {text}" for text in _links.restore_addresses(str(state_dir))]
+    for name in _program.KEY_MAP:
+        wanted = _program.recall(state_dir / f"program-{name}.json")
+        if wanted is None:
+            continue
+        loaded = _program.prepare(wanted)
+        if name == "balancer":
+            done += _restore_services(wanted, state_dir)
+        _program.attach(loaded)
+        done.append(
+            f"program {name} {loaded.info.tag} on {', '.join(wanted.interfaces)} ({wanted.mode})"
+        )
+    return done
+
+
+def _restore_services(wanted: _program.Wanted, state_dir: Path) -> list[str]:
+    saved = _applied.load(state_dir / SERVICES_FILE)
+    if saved is None:
+        return []
+    apply_services(saved["pools"], saved["services"], True, wanted.pins, wanted.source, state_dir)
+    return [f"{len(saved['services'])} services over {len(saved['pools'])} pools"]
+
+
+def main() -> int:
+    state_dir = Path(sys.argv[1] if len(sys.argv) > 1 else _applied.STATE_DIR)
+    try:
+        for line in restore(state_dir):
+            print(f"restored {line}")
+    except L4lbError as error:
+        print(f"not restored: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,266 @@
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The kernel's maps as plain data: what a plan is made against, and what it is written to.
+
+Private to the collection. Every struct is bcc's, from `bpf/maps.h`; numbers become words here and
+words become numbers here, nowhere else.
+"""
+
+from __future__ import annotations
+
+import ctypes as ct
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf
+from ansible_collections.l4lb.xdp.plugins.module_utils._address import packed
+from ansible_collections.l4lb.xdp.plugins.module_utils._plan import (
+    Actual,
+    BackendEntry,
+    PoolEntry,
+    ServiceEntry,
+    ServiceKey,
+)
+from ansible_collections.l4lb.xdp.plugins.module_utils._rings import SLOT_BYTES, Slots, tick
+from ansible_collections.l4lb.xdp.plugins.module_utils._schema import (
+    PINS,
+    SOURCE,
+    SchemaError,
+    Sizes,
+    check_pins,
+    compile_unit,
+    pinned_sizes,
+    schema,
+)
+
+PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
+_PROTOCOL_WORDS = {number: word for word, number in PROTOCOLS.items()}
+
+
+class Tables:
+    """The pinned maps of a node."""
+
+    def __init__(self, pins: Path = Path(PINS), source: Path = Path(SOURCE)) -> None:
+        """Opens them. Raises SchemaError when there are none, or they are another version's."""
+        sizes = pinned_sizes(pins, source)
+        if sizes is None:
+            raise SchemaError(
+                f"no balancer is prepared on this node (no maps at {pins}): run "
+                f"l4lb.xdp.program first"
+            )
+        self.sizes: Sizes = sizes
+        self._words = schema(source)
+        self._maps = compile_unit(source / "maps.h", pins, sizes)
+        check_pins(source / "maps.h", pins, self._maps)
+
+    def _table(self, name: str) -> Any:
+        return self._maps[name.encode()]
+
+    # --- reading ---
+
+    def actual(self) -> Actual:
+        """Services, pools and backends as the kernel holds them; rings are read by `ring`."""
+        return Actual(
+            dict(self._services()), dict(self._pools()), dict(self._backends()), self.sizes
+        )
+
+    def _entries(self, name: str) -> Iterator[tuple[Any, Any]]:
+        table = self._table(name)
+        for keys, values, count in _bpf.read_batches(
+            table.map_fd, table.Key, table.Leaf, table.max_entries
+        ):
+            for i in range(count):
+                yield keys[i], values[i]
+
+    def _services(self) -> Iterator[tuple[ServiceKey, ServiceEntry]]:
+        names = dict(self._names("service_names"))
+        for name, length in (("services4", 4), ("services6", 16)):
+            for key, leaf in self._entries(name):
+                at = ServiceKey(
+                    _text(bytes(key)[:length]),
+                    socket.ntohs(key.port),
+                    _PROTOCOL_WORDS.get(key.protocol, str(key.protocol)),
+                )
+                yield at, ServiceEntry(leaf.id, leaf.pool, names.get(leaf.id, ""))
+
+    def _names(self, table: str) -> Iterator[tuple[int, str]]:
+        for key, leaf in self._entries(table):
+            if leaf.text:
+                yield key, leaf.text.decode()
+
+    def _pools(self) -> Iterator[tuple[int, PoolEntry]]:
+        names = dict(self._names("pool_names"))
+        words = self._words
+        for key, leaf in self._entries("pools"):
+            if leaf.used:
+                yield (
+                    key,
+                    PoolEntry(
+                        name=names.get(key, ""),
+                        algorithm=words.word("algorithm", leaf.algorithm),
+                        forwarding=words.word("forwarding", leaf.forwarding),
+                        tracking=words.word("tracking", leaf.tracking),
+                        udp_transition=leaf.udp_transition,
+                        settle=leaf.settle,
+                        ring_digest=leaf.ring_digest,
+                    ),
+                )
+
+    def _backends(self) -> Iterator[tuple[int, BackendEntry]]:
+        words = self._words
+        for key, leaf in self._entries("backends"):
+            state = words.word("state", leaf.state)
+            if state != "unused":
+                raw = bytes(leaf.address)
+                yield (
+                    key,
+                    BackendEntry(
+                        pool=leaf.pool,
+                        address=_text(raw if leaf.ipv6 else raw[:4]),
+                        weight=leaf.weight,
+                        state=state,
+                        health=words.word("health", leaf.health),
+                    ),
+                )
+
+    def ring(self, pool: int) -> Slots | None:
+        """The live ring of a pool; None when it has none."""
+        number = ct.c_uint32()
+        if not _bpf.look_up(self._table("rings").map_fd, ct.c_uint32(pool), number):
+            return None
+        with _bpf.closing(_bpf.open_map(number.value)) as fd:
+            return Slots.from_bytes(_bpf.read_array(fd, self.sizes.ring, SLOT_BYTES))
+
+    def named_by_flows(self) -> set[int]:
+        """The indices of the backends that the flow tables name."""
+        return {leaf.backend for name in ("flows4", "flows6") for _key, leaf in self._entries(name)}
+
+    def settings(self) -> dict[str, Any]:
+        """The node's own settings, as inventory writes them."""
+        leaf = self._table("settings")[0]
+        source4, source6 = bytes(leaf)[8:12], bytes(leaf.source6)
+        return {
+            "hash_seed": leaf.hash_seed,
+            "source_ipv4": _text(source4) if any(source4) else None,
+            "source_ipv6": _text(source6) if any(source6) else None,
+        }
+
+    def verdicts(self) -> dict[str, dict[str, int]]:
+        """Packets and bytes by verdict since the maps were made."""
+        names = self._words.enums["verdict"][:-1]  # the last word is their count
+        return dict(zip(names, self._counters("verdicts")))  # noqa: B905 -- strict= is Python 3.10
+
+    def service_counters(self) -> list[dict[str, int]]:
+        """Packets and bytes by service id."""
+        return list(self._counters("service_counters"))
+
+    def backend_counters(self) -> list[dict[str, int]]:
+        """Packets and bytes by backend index."""
+        return list(self._counters("backend_counters"))
+
+    def _counters(self, name: str) -> Iterator[dict[str, int]]:
+        for _key, cpus in self._entries(name):
+            yield {
+                "packets": sum(cpu.packets for cpu in cpus),
+                "bytes": sum(cpu.bytes for cpu in cpus),
+            }
+
+    # --- writing, an entry at a time ---
+
+    def put_pool(self, index: int, pool: PoolEntry) -> None:
+        words = self._words
+        self._put("pool_names", index, text=pool.name.encode())
+        self._put(
+            "pools",
+            index,
+            used=1,
+            algorithm=words.value("algorithm", pool.algorithm),
+            forwarding=words.value("forwarding", pool.forwarding),
+            tracking=words.value("tracking", pool.tracking),
+            udp_transition=pool.udp_transition,
+            settle=pool.settle,
+            ring_digest=pool.ring_digest,
+        )
+
+    def remove_pool(self, index: int) -> None:
+        _bpf.delete(
+            self._table("rings").map_fd, ct.c_uint32(index), f"remove the ring of pool {index}"
+        )
+        self._put("pools", index)
+        self._put("pool_names", index)
+
+    def put_ring(self, pool: int, slots: Slots) -> None:
+        """Replaces the ring in one step: packets see the old one or the new one."""
+        with _bpf.closing(_bpf.create_array(SLOT_BYTES, len(slots), "ring")) as fd:
+            _bpf.write_array(fd, slots.to_bytes(), SLOT_BYTES)
+            what = f"write the ring of pool {pool}"
+            _bpf.update(self._table("rings").map_fd, ct.c_uint32(pool), ct.c_int(fd), what)
+
+    def put_backend(self, index: int, backend: BackendEntry, fresh: bool) -> None:
+        """Writes a backend; a fresh one begins with empty counters and no cached next hop."""
+        if fresh:
+            for name in ("backend_counters", "nexthops"):
+                self._zero(name, index)
+        raw = packed(backend.address)
+        self._put(
+            "backends",
+            index,
+            address=_words16(raw),
+            ipv6=len(raw) == 16,
+            pool=backend.pool,
+            weight=backend.weight,
+            state=self._words.value("state", backend.state),
+            health=self._words.value("health", backend.health),
+        )
+
+    def put_service(self, key: ServiceKey, service: ServiceEntry, fresh: bool) -> None:
+        """Writes a service: from here on packets find it. Its pool and ring must be there."""
+        if fresh:
+            self._zero("service_counters", service.id)
+        self._put("service_names", service.id, text=service.name.encode())
+        table, at = self._service_key(key)
+        _bpf.update(
+            table.map_fd,
+            at,
+            table.Leaf(id=service.id, pool=service.pool),
+            f"write service {service.name}",
+        )
+
+    def remove_service(self, key: ServiceKey, service: ServiceEntry) -> None:
+        table, at = self._service_key(key)
+        _bpf.delete(table.map_fd, at, f"remove service {service.name}")
+        self._put("service_names", service.id)
+
+    def _service_key(self, key: ServiceKey) -> tuple[Any, Any]:
+        raw = packed(key.address)
+        table = self._table("services4" if len(raw) == 4 else "services6")
+        at = table.Key(port=socket.htons(key.port), protocol=PROTOCOLS[key.protocol])
+        ct.memmove(ct.addressof(at), raw, len(raw))
+        return table, at
+
+    def _put(self, name: str, index: int, **values: Any) -> None:
+        table = self._table(name)
+        what = f"write entry {index} of {name}"
+        _bpf.update(table.map_fd, ct.c_uint32(index), table.Leaf(**values), what)
+
+    def _zero(self, name: str, index: int) -> None:
+        table = self._table(name)
+        what = f"clear entry {index} of {name}"
+        _bpf.update(table.map_fd, ct.c_uint32(index), table.Leaf(), what)
+
+
+def now_tick() -> int:
+    """The tick that the data path would read now."""
+    return tick(time.monotonic_ns())
+
+
+def _text(raw: bytes) -> str:
+    family = socket.AF_INET if len(raw) == 4 else socket.AF_INET6
+    return socket.inet_ntop(family, raw)
+
+
+def _words16(raw: bytes) -> Any:
+    return (ct.c_uint * 4).from_buffer_copy(raw.ljust(16, b"\0"))

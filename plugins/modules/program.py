@@ -1,0 +1,201 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: program
+short_description: The XDP program of a node or of a real server
+version_added: 0.1.0
+description:
+  - Compiles the program with bcc, proves it on packets that are nobody's, and attaches it to
+    interfaces, replacing a former version of itself without a gap.
+  - Maps are pinned and outlive the program, so flows and rings survive a replacement.
+  - What was attached is remembered in O(state_dir), from where C(l4lb-restore.service) brings it
+    back at boot.
+author:
+  - The l4lb.xdp authors (@l4lb)
+requirements:
+  - bcc (on Debian, C(python3-bpfcc) with C(ansible_python_interpreter=/usr/bin/python3))
+  - pyroute2 >= 0.7.2 and netaddr
+  - kernel headers under C(/lib/modules)
+extends_documentation_fragment:
+  - l4lb.xdp.attributes
+options:
+  name:
+    description:
+      - V(balancer) is the program of a node, V(decap) the one of a real server whose kernel has no
+        IP-in-IP tunnels.
+    type: str
+    choices: [balancer, decap]
+    default: balancer
+  state:
+    description:
+      - V(detached) also removes the pinned maps, and with them rings, flows and counters.
+    type: str
+    choices: [attached, detached]
+    default: attached
+  interfaces:
+    description: Interfaces whose packets the program sees.
+    type: list
+    elements: str
+    required: true
+  mode:
+    description:
+      - V(native) runs in the driver, V(generic) in the kernel's stack, slower but with every
+        driver.
+    type: str
+    choices: [native, generic]
+    default: native
+  replace_foreign:
+    description: Whether to replace an XDP program that is not of this collection.
+    type: bool
+    default: false
+  hash_seed:
+    description:
+      - Seed of the flow hash, from V(0) to V(18446744073709551615). One for all nodes.
+      - Only for O(name=balancer).
+    type: int
+    default: 0
+  ring_size:
+    description:
+      - Slots of a ring, a prime. One for all nodes. Only for O(name=balancer).
+    type: int
+    default: 65537
+  max_services:
+    description: How many services the maps hold. Only for O(name=balancer).
+    type: int
+    default: 4096
+  max_pools:
+    description: How many pools the maps hold. Only for O(name=balancer).
+    type: int
+    default: 512
+  max_backends:
+    description: How many backends of all pools the maps hold, V(65535) at most. Only for
+    O(name=balancer).
+    type: int
+    default: 16384
+  max_flows:
+    description: How many flows of each family the flow tables hold. Only for O(name=balancer).
+    type: int
+    default: 1000000
+  source_ipv4:
+    description:
+      - The node's address in outer IPv4 headers. Without it backends with IPv4 addresses get
+        nothing.
+      - Only for O(name=balancer).
+    type: str
+  source_ipv6:
+    description:
+      - The node's address in outer IPv6 headers. Without it backends with IPv6 addresses get
+        nothing.
+      - Only for O(name=balancer).
+    type: str
+  addresses:
+    description: Addresses of the real server at which tunnels end. Only for O(name=decap).
+    type: list
+    elements: str
+    default: []
+  source:
+    description: Directory of the C sources.
+    type: path
+    default: /usr/lib/l4lb/bpf
+  pins:
+    description: Directory of the pinned maps, in a BPF file system.
+    type: path
+    default: /run/l4lb/bpf
+  state_dir:
+    description: Directory where what was attached is remembered.
+    type: path
+    default: /var/lib/l4lb
+"""
+
+EXAMPLES = r"""
+- name: Balance what comes in by eth0
+  l4lb.xdp.program:
+    interfaces: [eth0]
+    hash_seed: 7220431
+    source_ipv4: 192.0.2.11
+    source_ipv6: 2001:db8:1::11
+
+- name: Open tunnels on a real server
+  l4lb.xdp.program:
+    name: decap
+    interfaces: [eth0]
+    addresses: [192.0.2.71, "2001:db8:2::71"]
+
+- name: Take the balancer off
+  l4lb.xdp.program:
+    interfaces: [eth0]
+    state: detached
+"""
+
+RETURN = r"""
+program:
+  description: The program as it is attached now (in check mode, before the run).
+  returned: success, except in check mode on a host that is not prepared yet
+  type: dict
+  contains:
+    name:
+      description: Name of the program.
+      type: str
+      sample: balancer
+    tag:
+      description: The kernel's tag of the compiled program, equal where the instructions are equal.
+      type: str
+      sample: 6ae9cc9f4a64a2b5
+    mode:
+      description: The mode asked for.
+      type: str
+      sample: native
+    interfaces:
+      description: What each interface runs.
+      type: list
+      elements: dict
+      sample:
+        - {interface: eth0, mode: native, program: balancer, tag: 6ae9cc9f4a64a2b5}
+"""
+
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.l4lb.xdp.plugins.module_utils._apply import attach_program, detach_program
+from ansible_collections.l4lb.xdp.plugins.module_utils._module import finish
+from ansible_collections.l4lb.xdp.plugins.module_utils._program import wanted_of
+
+SPEC = {
+    "name": {"choices": ["balancer", "decap"], "default": "balancer"},
+    "state": {"choices": ["attached", "detached"], "default": "attached"},
+    "interfaces": {"type": "list", "elements": "str", "required": True},
+    "mode": {"choices": ["native", "generic"], "default": "native"},
+    "replace_foreign": {"type": "bool", "default": False},
+    "hash_seed": {"type": "int", "default": 0, "no_log": False},
+    "ring_size": {"type": "int", "default": 65537},
+    "max_services": {"type": "int", "default": 4096},
+    "max_pools": {"type": "int", "default": 512},
+    "max_backends": {"type": "int", "default": 16384},
+    "max_flows": {"type": "int", "default": 1000000},
+    "source_ipv4": {"type": "str"},
+    "source_ipv6": {"type": "str"},
+    "addresses": {"type": "list", "elements": "str", "default": []},
+    "source": {"type": "path", "default": "/usr/lib/l4lb/bpf"},
+    "pins": {"type": "path", "default": "/run/l4lb/bpf"},
+    "state_dir": {"type": "path", "default": "/var/lib/l4lb"},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
+    act = attach_program if module.params["state"] == "attached" else detach_program
+    state_dir = Path(module.params["state_dir"])
+    finish(
+        module,
+        lambda: act(wanted_of(module.params), state_dir, module.check_mode),
+        f"XDP programs ({module.params['name']})",
+    )
+
+
+if __name__ == "__main__":
+    main()

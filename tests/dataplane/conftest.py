@@ -1,0 +1,62 @@
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fixtures: an isolated process, and a node for each test."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .node import Node, isolate, wire
+
+
+@pytest.fixture(scope="session", autouse=True)
+def namespaces() -> None:
+    """This process in namespaces of its own, wired."""
+    isolate()
+    wire()
+
+
+@contextmanager
+def bpffs(directory: Path) -> Iterator[Path]:
+    directory.mkdir()
+    subprocess.run(["mount", "-t", "bpf", "bpf", str(directory)], check=True)
+    yield directory
+    subprocess.run(["umount", str(directory)], check=True)
+
+
+@pytest.fixture
+def pins(tmp_path: Path) -> Iterator[Path]:
+    """An empty BPF file system."""
+    with bpffs(tmp_path / "bpf") as directory:
+        yield directory
+
+
+@pytest.fixture
+def make_node(pins: Path, tmp_path: Path) -> Callable[..., Node]:
+    """Makes a node with other settings than the usual, on maps of its own."""
+
+    def make(**settings: Any) -> Node:
+        return Node(pins, tmp_path / "state", **settings)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shared_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """The usual node: compiled once."""
+    directory = tmp_path_factory.mktemp("node")
+    with bpffs(directory / "bpf") as pinned:
+        yield Node(pinned, directory / "state")
+
+
+@pytest.fixture
+def node(shared_node: Node) -> Node:
+    """A node with the usual settings, without services, flows and counts."""
+    shared_node.reset()
+    return shared_node

@@ -1,0 +1,87 @@
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A node's maps as dictionaries: what `_plan` is made against and written to, without a kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ansible_collections.l4lb.xdp.plugins.module_utils._plan import (
+    Actual,
+    BackendEntry,
+    PoolEntry,
+    ServiceEntry,
+    ServiceKey,
+)
+from ansible_collections.l4lb.xdp.plugins.module_utils._rings import Slots
+from ansible_collections.l4lb.xdp.plugins.module_utils._schema import Sizes
+
+SMALL = Sizes(ring=53, services=16, pools=6, backends=24, flows=8)
+
+
+class Killed(Exception):
+    """The writer died before this write."""
+
+
+@dataclass
+class FakeKernel:
+    """Holds what is written; dies before write number `dies_at`."""
+
+    sizes: Sizes = SMALL
+    services: dict[ServiceKey, ServiceEntry] = field(default_factory=dict)
+    pools: dict[int, PoolEntry] = field(default_factory=dict)
+    backends: dict[int, BackendEntry] = field(default_factory=dict)
+    rings: dict[int, Slots] = field(default_factory=dict)
+    flows: set[int] = field(default_factory=set)
+    writes: int = 0
+    dies_at: int | None = None
+
+    def actual(self) -> Actual:
+        return Actual(dict(self.services), dict(self.pools), dict(self.backends), self.sizes)
+
+    def ring(self, pool: int) -> Slots | None:
+        return self.rings.get(pool)
+
+    def named_by_flows(self) -> set[int]:
+        return self.flows
+
+    def _write(self) -> None:
+        if self.writes == self.dies_at:
+            raise Killed
+        self.writes += 1
+
+    def put_pool(self, index: int, pool: PoolEntry) -> None:
+        self._write()
+        self.pools[index] = pool
+
+    def remove_pool(self, index: int) -> None:
+        self._write()
+        self.rings.pop(index, None)
+        self.pools.pop(index)
+
+    def put_ring(self, pool: int, slots: Slots) -> None:
+        self._write()
+        self.rings[pool] = slots
+
+    def put_backend(self, index: int, backend: BackendEntry, fresh: bool) -> None:
+        self._write()
+        assert not fresh or index not in self.flows
+        self.backends[index] = backend
+
+    def put_service(self, key: ServiceKey, service: ServiceEntry, fresh: bool) -> None:
+        self._write()
+        assert not fresh or service.id not in {held.id for held in self.services.values()}
+        assert service.pool in self.pools, "a packet would find a service without its pool"
+        assert service.pool in self.rings, "a packet would find a service without its ring"
+        self.services[key] = service
+
+    def remove_service(self, key: ServiceKey, service: ServiceEntry) -> None:
+        self._write()
+        assert self.services.pop(key) == service
+
+    def current(self) -> dict[str, list[str | None]]:
+        """Where each pool's slots point, by address: what nodes have to agree on."""
+        return {
+            pool.name: [self.backends[i].address if i else None for i in self.rings[index].current]
+            for index, pool in sorted(self.pools.items(), key=lambda item: item[1].name)
+        }

@@ -1,0 +1,228 @@
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan against a kernel of dictionaries: convergence, stability, order, and death at any
+write.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.l4lb.xdp.plugins.module_utils import _plan, _rings
+from ansible_collections.l4lb.xdp.plugins.module_utils._config import Fleet, parse
+from ansible_collections.l4lb.xdp.plugins.module_utils._plan import Plan, PlanError
+from ansible_collections.l4lb.xdp.plugins.module_utils._schema import Sizes
+from ansible_collections.l4lb.xdp.tests.unit.plugins.module_utils.fake_kernel import (
+    FakeKernel,
+    Killed,
+)
+
+NOW = 1000
+ADDRESSES = [f"10.0.0.{i}" for i in range(1, 7)]
+
+
+def plan_for(fleet: Fleet, kernel: FakeKernel) -> Plan:
+    return _plan.make(fleet, kernel.actual(), kernel.ring, kernel.named_by_flows, NOW)
+
+
+def bring(fleet: Fleet, kernel: FakeKernel) -> Plan:
+    plan = plan_for(fleet, kernel)
+    _plan.apply(plan, kernel)
+    return plan
+
+
+def fleet_of(pools: dict[str, Any], *services: str) -> Fleet:
+    """Pools as lists of backends, services as "name pool port"."""
+    entries = [
+        {"name": name, "address": "203.0.113.10", "port": port, "protocol": "tcp", "pool": pool}
+        for name, pool, port in (service.split() for service in services)
+    ]
+    return parse({name: {"backends": members} for name, members in pools.items()}, entries)
+
+
+def members(*addresses: str, **fields: Any) -> list[dict[str, Any]]:
+    return [{"address": address, **fields} for address in addresses]
+
+
+@st.composite
+def fleets(draw: st.DrawFn) -> Fleet:
+    names = draw(st.lists(st.sampled_from(["a", "b", "c"]), unique=True, max_size=3))
+    pools = {
+        name: {
+            "algorithm": draw(st.sampled_from(["maglev", "rendezvous"])),
+            "tracking": draw(st.sampled_from(["adaptive", "always", "never"])),
+            "backends": [
+                {
+                    "address": address,
+                    "weight": draw(st.integers(1, 3)),
+                    "state": draw(st.sampled_from(["active", "active", "draining", "disabled"])),
+                }
+                for address in draw(st.lists(st.sampled_from(ADDRESSES), unique=True, max_size=4))
+            ],
+        }
+        for name in names
+    }
+    services = [
+        {"name": f"s{port}", "address": vip, "port": port, "protocol": "tcp", "pool": pool}
+        for port, vip, pool in draw(
+            st.lists(
+                st.tuples(
+                    st.integers(80, 84),
+                    st.sampled_from(["203.0.113.10", "2001:db8::10"]),
+                    st.sampled_from(names),
+                ),
+                unique_by=lambda service: service[0],
+                max_size=4,
+            )
+            if names
+            else st.just([])
+        )
+    ]
+    return parse(pools, services)
+
+
+@given(st.lists(fleets(), min_size=1, max_size=4))
+def test_second_run_writes_nothing(history: list[Fleet]) -> None:
+    kernel = FakeKernel()
+    for fleet in history:
+        bring(fleet, kernel)
+        again = plan_for(fleet, kernel)
+        assert not again.changed
+        assert again.before == again.after
+
+
+@given(st.lists(fleets(), max_size=3), fleets())
+def test_history_does_not_matter(history: list[Fleet], fleet: Fleet) -> None:
+    old, new = FakeKernel(), FakeKernel()
+    for each in history:
+        bring(each, old)
+    bring(fleet, old)
+    bring(fleet, new)
+    assert old.current() == new.current()
+    assert {k: s.name for k, s in old.services.items()} == {
+        k: s.name for k, s in new.services.items()
+    }
+
+
+@given(fleets(), fleets(), st.integers(0, 30))
+def test_death_at_any_write_leaves_old_or_new_and_the_next_run_converges(
+    first: Fleet, second: Fleet, dies_at: int
+) -> None:
+    kernel = FakeKernel()
+    bring(first, kernel)
+    before = copy.deepcopy(kernel)
+    finished = copy.deepcopy(kernel)
+    bring(second, finished)
+    kernel.writes, kernel.dies_at = 0, dies_at
+    try:
+        bring(second, kernel)
+    except Killed:
+        for index, slots in kernel.rings.items():
+            assert slots in (before.rings.get(index), finished.rings.get(index))
+        for service in kernel.services.values():
+            assert service.pool in kernel.rings
+    kernel.dies_at = None
+    bring(second, kernel)
+    assert kernel.current() == finished.current()
+    assert not plan_for(second, kernel).changed
+
+
+@given(st.lists(fleets(), min_size=2, max_size=4))
+def test_index_of_a_backend_is_stable_and_names_one_address(history: list[Fleet]) -> None:
+    kernel = FakeKernel(Sizes(ring=53, services=16, pools=6, backends=200, flows=8))
+    named: dict[int, str] = {}
+    for fleet in history:
+        bring(fleet, kernel)
+        for index, backend in kernel.backends.items():
+            assert named.setdefault(index, backend.address) == backend.address
+
+
+def test_freed_index_is_reused_only_when_no_flow_names_it() -> None:
+    kernel = FakeKernel(Sizes(ring=53, services=4, pools=2, backends=3, flows=8))
+    bring(fleet_of({"web": members("10.0.0.1", "10.0.0.2")}), kernel)
+    held = {backend.address: index for index, backend in kernel.backends.items()}
+    kernel.flows = {held["10.0.0.1"]}
+    swapped = fleet_of({"web": members("10.0.0.2", "10.0.0.3")})
+    full = r"map full: backend 10\.0\.0\.3 of pool web.*l4lb_max_backends"
+    with pytest.raises(PlanError, match=full):
+        bring(swapped, kernel)
+    bring(fleet_of({"web": members("10.0.0.2")}), kernel)
+    with pytest.raises(PlanError, match="map full"):
+        bring(swapped, kernel)
+    kernel.flows = set()
+    bring(swapped, kernel)
+    assert kernel.backends[held["10.0.0.1"]].address == "10.0.0.3"
+
+
+@pytest.mark.parametrize(
+    ("pools", "services", "message"),
+    [
+        ({"a": [], "b": [], "c": []}, [], "pool c.*l4lb_max_pools"),
+        ({"a": []}, ["x a 1", "y a 2", "z a 3"], "service z.*l4lb_max_services"),
+    ],
+)
+def test_full_map_is_refused_before_anything_is_written(
+    pools: dict[str, Any], services: list[str], message: str
+) -> None:
+    kernel = FakeKernel(Sizes(ring=53, services=2, pools=2, backends=3, flows=8))
+    with pytest.raises(PlanError, match=message):
+        bring(fleet_of(pools, *services), kernel)
+    assert kernel.writes == 0
+
+
+def test_prediction_of_an_added_backend() -> None:
+    kernel = FakeKernel(Sizes(ring=10007, services=4, pools=2, backends=8, flows=8))
+    bring(fleet_of({"web": members("10.0.0.1", "10.0.0.2")}), kernel)
+    plan = bring(fleet_of({"web": members("10.0.0.1", "10.0.0.2", "10.0.0.3")}), kernel)
+    share = plan.predictions()["web"]
+    assert share["unavoidable"] == pytest.approx(33.3, abs=0.1)
+    assert share["moved"] == pytest.approx(share["unavoidable"] + share["collateral"], abs=0.02)
+    assert share["collateral"] < 10
+    assert share["broken"] == 0
+
+
+def test_prediction_of_a_removed_backend_says_what_breaks() -> None:
+    kernel = FakeKernel(Sizes(ring=10007, services=4, pools=2, backends=8, flows=8))
+    bring(fleet_of({"web": members("10.0.0.1", "10.0.0.2")}), kernel)
+    plan = plan_for(fleet_of({"web": members("10.0.0.1")}), kernel)
+    assert plan.predictions()["web"]["broken"] == pytest.approx(50, abs=0.1)
+    drained = fleet_of({"web": members("10.0.0.1") + members("10.0.0.2", state="draining")})
+    assert plan_for(drained, kernel).predictions()["web"]["broken"] == 0
+
+
+def test_diff_of_one_change_is_one_line() -> None:
+    kernel = FakeKernel()
+    bring(fleet_of({"web": members("10.0.0.1", "10.0.0.2")}, "www web 80"), kernel)
+    changed = members("10.0.0.1") + members("10.0.0.2", weight=50)
+    plan = plan_for(fleet_of({"web": changed}, "www web 80"), kernel)
+    gone, new = set(plan.before) - set(plan.after), set(plan.after) - set(plan.before)
+    assert gone == {"pool web backend 10.0.0.2: weight 100 active"}
+    assert new == {"pool web backend 10.0.0.2: weight 50 active"}
+
+
+def test_never_tracked_pool_keeps_settled_slots() -> None:
+    kernel = FakeKernel()
+    for addresses in (ADDRESSES[:2], ADDRESSES[:3]):
+        pools = {"web": {"tracking": "never", "backends": members(*addresses)}}
+        bring(parse(pools, []), kernel)
+    assert kernel.rings[0].tracked_count() == 0
+
+
+def test_read_back_notices_another_writer() -> None:
+    kernel = FakeKernel()
+    fleet = fleet_of({"web": members("10.0.0.1")}, "www web 80")
+    bring(fleet, kernel)
+    _plan.verify(fleet, kernel, NOW)
+    kernel.services.clear()
+    with pytest.raises(PlanError, match="another writer"):
+        _plan.verify(fleet, kernel, NOW)
+
+
+def test_times_survive_the_kernel() -> None:
+    for duration in (1, 2, 3, 14, 15, 60, 61, 3600, 86400):
+        assert _rings.seconds(_rings.ticks(duration)) == duration
