@@ -14,15 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _applied, _plan, _program
+from ansible_collections.l4lb.xdp.plugins.module_utils import _applied, _plan, _program, _wanted
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import Fleet, parse
-from ansible_collections.l4lb.xdp.plugins.module_utils._program import Attachment, Loaded, Wanted
+from ansible_collections.l4lb.xdp.plugins.module_utils._program import Attachment, Loaded
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import (
     SchemaError,
     Sizes,
     pinned_sizes,
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables, now_tick
+from ansible_collections.l4lb.xdp.plugins.module_utils._wanted import Wanted
 
 SERVICES_FILE = "services.json"
 
@@ -55,13 +56,13 @@ def attach_program(wanted: Wanted, state_dir: Path, dry: bool = False) -> Outcom
     loaded = _program.prepare(wanted, dry)
     if dry:
         changed = bool(_program.differs(loaded)) or loaded.changed
-        changed = changed or not _program.is_remembered(wanted, state_dir)
+        changed = changed or not _wanted.is_remembered(wanted, state_dir)
         return Outcome(
             changed, before, _wanted_lines(wanted, loaded.info.tag), _program_data(loaded)
         )
     released = release_interfaces(wanted, state_dir)
     attached = _program.attach(loaded)
-    news = _program.remember(wanted, state_dir)
+    news = _wanted.remember(wanted, state_dir)
     after = [str(each) for each in _program.attachments(wanted).values()]
     changed = bool(released or attached) or loaded.changed or news
     return Outcome(changed, before, after, _program_data(loaded))
@@ -69,7 +70,7 @@ def attach_program(wanted: Wanted, state_dir: Path, dry: bool = False) -> Outcom
 
 def release_interfaces(wanted: Wanted, state_dir: Path) -> list[str]:
     """Detaches from the interfaces that were wanted last time and are not any more."""
-    last = _program.recall(wanted.file(state_dir))
+    last = _wanted.recall(wanted.file(state_dir))
     if last is None:
         return []
     return _program.release(wanted, [i for i in last.interfaces if i not in wanted.interfaces])

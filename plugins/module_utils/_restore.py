@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _applied, _links, _program
+from ansible_collections.l4lb.xdp.plugins.module_utils import _applied, _links, _program, _wanted
 from ansible_collections.l4lb.xdp.plugins.module_utils._apply import SERVICES_FILE, apply_services
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 
@@ -20,8 +20,8 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 def restore(state_dir: Path) -> list[str]:
     """Restores addresses, then programs; returns a line for each thing that came back."""
     done = [f"address {text}" for text in _links.restore_addresses(str(state_dir))]
-    for name in _program.KEY_MAP:
-        wanted = _program.recall(state_dir / f"program-{name}.json")
+    for name in _wanted.NAMES:
+        wanted = _wanted.recall(state_dir / f"program-{name}.json")
         if wanted is None:
             continue
         loaded = _program.prepare(wanted)
@@ -34,7 +34,7 @@ def restore(state_dir: Path) -> list[str]:
     return done
 
 
-def _restore_services(wanted: _program.Wanted, state_dir: Path) -> list[str]:
+def _restore_services(wanted: _wanted.Wanted, state_dir: Path) -> list[str]:
     saved = _applied.load(state_dir / SERVICES_FILE)
     if saved is None:
         return []

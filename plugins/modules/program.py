@@ -163,7 +163,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.l4lb.xdp.plugins.module_utils._apply import attach_program, detach_program
 from ansible_collections.l4lb.xdp.plugins.module_utils._module import finish
-from ansible_collections.l4lb.xdp.plugins.module_utils._program import wanted_of
+from ansible_collections.l4lb.xdp.plugins.module_utils._wanted import wanted_of
 
 SPEC = {
     "name": {"choices": ["balancer", "decap"], "default": "balancer"},

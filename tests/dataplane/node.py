@@ -22,7 +22,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _program
+from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _program, _wanted
 from ansible_collections.l4lb.xdp.plugins.module_utils._apply import Outcome, apply_fleet
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import parse
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import Sizes
@@ -108,7 +108,7 @@ class Node:
         self.loaded = _program.prepare(self.wanted())
         self.tables = Tables(self.pins, SOURCE)
 
-    def wanted(self, **changes: Any) -> _program.Wanted:
+    def wanted(self, **changes: Any) -> _wanted.Wanted:
         values = {
             "name": "balancer",
             "interfaces": ("eth0",),
@@ -119,7 +119,7 @@ class Node:
             "source_ipv4": self.source_ipv4,
             "source_ipv6": self.source_ipv6,
         }
-        return _program.Wanted(**{**values, **changes})
+        return _wanted.Wanted(**{**values, **changes})
 
     def apply(self, pools: dict[str, Any], services: list[dict[str, Any]]) -> Outcome:
         """As l4lb.xdp.services with purge does."""

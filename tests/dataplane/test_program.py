@@ -17,10 +17,11 @@ from scapy.packet import Packet, Raw
 from ansible_collections.l4lb.xdp.plugins.module_utils import _apply, _bpf, _links, _program
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._info import info
-from ansible_collections.l4lb.xdp.plugins.module_utils._program import ProgramError, Wanted
+from ansible_collections.l4lb.xdp.plugins.module_utils._program import ProgramError
 from ansible_collections.l4lb.xdp.plugins.module_utils._restore import restore
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import SchemaError, Sizes
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables
+from ansible_collections.l4lb.xdp.plugins.module_utils._wanted import Wanted
 
 from .node import NODE4, SIZES, SOURCE, XDP_PASS, frame, interface
 

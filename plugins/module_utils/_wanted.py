@@ -1,0 +1,152 @@
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host's program should be: the arguments of l4lb.xdp.program, and the file restore reads.
+
+Private to the collection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.l4lb.xdp.plugins.module_utils import _applied, _rings
+from ansible_collections.l4lb.xdp.plugins.module_utils._address import canonical, packed
+from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
+from ansible_collections.l4lb.xdp.plugins.module_utils._schema import PINS, SOURCE, Sizes
+
+NAMES = ("balancer", "decap")
+
+MAX_BACKENDS = 65535
+"""A slot has 16 bits for a backend."""
+
+
+class WantedError(L4lbError):
+    """An argument, or a file of what was applied, is not as it must be."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a node's program should be. `sizes` and what follows concerns the balancer, `addresses`
+    decap.
+    """
+
+    name: str
+    interfaces: tuple[str, ...]
+    mode: str = "native"
+    replace_foreign: bool = False
+    source: Path = Path(SOURCE)
+    pins: Path = Path(PINS)
+    sizes: Sizes = field(default_factory=Sizes)
+    hash_seed: int = 0
+    source_ipv4: str | None = None
+    source_ipv6: str | None = None
+    addresses: tuple[str, ...] = ()
+
+    @property
+    def unit(self) -> Path:
+        return self.source / f"{self.name}.c"
+
+    def file(self, state_dir: Path) -> Path:
+        return state_dir / f"program-{self.name}.json"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for the file that restore reads."""
+        plain = {**vars(self), "sizes": vars(self.sizes)}
+        return {
+            key: str(value) if isinstance(value, Path) else value for key, value in plain.items()
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Wanted:
+        return cls(
+            **{
+                **data,
+                "interfaces": tuple(data["interfaces"]),
+                "addresses": tuple(data["addresses"]),
+                "source": Path(data["source"]),
+                "pins": Path(data["pins"]),
+                "sizes": Sizes(**data["sizes"]),
+            }
+        )
+
+
+def wanted_of(arguments: Mapping[str, Any]) -> Wanted:
+    """The arguments of l4lb.xdp.program, validated. Raises WantedError naming the argument."""
+    sizes = Sizes(
+        ring=arguments["ring_size"],
+        **{size: arguments[f"max_{size}"] for size in ("services", "pools", "backends", "flows")},
+    )
+    _require_sizes(sizes)
+    seed = arguments["hash_seed"]
+    if not 0 <= seed < 1 << 64:
+        raise WantedError(f"hash_seed: {seed} is not within 0..2^64-1")
+    if not arguments["interfaces"]:
+        raise WantedError("interfaces: name at least one")
+    for name, length in (("source_ipv4", 4), ("source_ipv6", 16)):
+        if arguments[name] and len(_address(name, arguments[name])) != length:
+            raise WantedError(f"{name}: {arguments[name]} is of the other family")
+    return Wanted(
+        name=arguments["name"],
+        interfaces=tuple(sorted(set(arguments["interfaces"]))),
+        mode=arguments["mode"],
+        replace_foreign=arguments["replace_foreign"],
+        source=Path(arguments["source"]),
+        pins=Path(arguments["pins"]),
+        sizes=sizes,
+        hash_seed=seed,
+        source_ipv4=arguments["source_ipv4"] or None,
+        source_ipv6=arguments["source_ipv6"] or None,
+        addresses=tuple(canonical(a) for a in arguments["addresses"] if _address("addresses", a)),
+    )
+
+
+def _address(argument: str, text: str) -> bytes:
+    try:
+        return packed(canonical(text))
+    except ValueError as error:
+        raise WantedError(f"{argument}: {text!r} {error}") from None
+
+
+def _require_sizes(sizes: Sizes) -> None:
+    if not _rings.is_prime(sizes.ring):
+        raise WantedError(f"ring_size: {sizes.ring} is not a prime; 65537 is the usual one")
+    if sizes.backends > MAX_BACKENDS:
+        raise WantedError(f"max_backends: {sizes.backends} exceeds {MAX_BACKENDS}")
+    for name, value in vars(sizes).items():
+        if value < 2:
+            raise WantedError(f"max_{name}: {value} is too small")
+
+
+def remember(wanted: Wanted, state_dir: Path) -> bool:
+    """Writes what restore shall bring back; returns whether that is news."""
+    path = wanted.file(state_dir)
+    content = _plain(wanted)
+    if _applied.load(path) == content:
+        return False
+    _applied.save(path, content)
+    return True
+
+
+def is_remembered(wanted: Wanted, state_dir: Path) -> bool:
+    return bool(_applied.load(wanted.file(state_dir)) == _plain(wanted))
+
+
+def recall(path: Path) -> Wanted | None:
+    """What `remember` wrote; None when there is nothing."""
+    content = _applied.load(path)
+    if content is None:
+        return None
+    try:
+        return Wanted.from_dict(content)
+    except (TypeError, KeyError) as error:
+        raise WantedError(
+            f"{path} is not of this version ({error}): apply with Ansible again"
+        ) from error
+
+
+def _plain(wanted: Wanted) -> dict[str, Any]:
+    data = wanted.as_dict()
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in data.items()}
