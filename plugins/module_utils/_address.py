@@ -7,17 +7,15 @@ Private to the collection.
 
 from __future__ import annotations
 
-import traceback
 from functools import lru_cache
 from typing import Any
+
+from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 
 try:
     import netaddr
 except ImportError:  # the caller says so in its own words; this module stays importable
     netaddr = None
-    NETADDR_IMPORT_ERROR: str | None = traceback.format_exc()
-else:
-    NETADDR_IMPORT_ERROR = None
 
 REFUSED = (
     ("0.0.0.0/8", "an unspecified address"),
@@ -39,6 +37,15 @@ def _refused_ranges() -> tuple[tuple[int, int, int, str], ...]:
     """REFUSED as (IP version, first, last, name): an `in` of netaddr for each would be slow."""
     networks = ((netaddr.IPNetwork(prefix), name) for prefix, name in REFUSED)
     return tuple((net.version, net.first, net.last, name) for net, name in networks)
+
+
+def require_netaddr() -> None:
+    """Raises L4lbError with the remedy when this Python has no netaddr."""
+    if netaddr is None:
+        raise L4lbError(
+            "this Python cannot import netaddr: install python3-netaddr and run the module with "
+            "the distribution's Python (ansible_python_interpreter: /usr/bin/python3)"
+        )
 
 
 def _parse(text: str) -> Any:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _applied, _plan, _program, _wanted
+from ansible_collections.l4lb.xdp.plugins.module_utils._address import require_netaddr
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import Fleet, parse
+from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._program import Attachment, Loaded
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import (
     SchemaError,
@@ -92,7 +94,7 @@ def _cannot_compile_dry(wanted: Wanted) -> str:
     """Why check mode cannot look closer on this node; empty when it can."""
     try:
         _program.require_ready(wanted)
-    except SchemaError as error:
+    except L4lbError as error:
         return f"not prepared yet, so the program is not compared: {error}"
     if not _program.can_compile_dry(wanted):
         return f"the maps of {wanted.name} are not pinned yet, so the program is not compared"
@@ -131,6 +133,12 @@ def apply_services(
 
     Raises ConfigError with all mistakes before anything is read or written.
     """
+    try:
+        require_netaddr()
+    except L4lbError as error:
+        if dry:  # on a host that the role has not prepared yet
+            return Outcome(True, warnings=[f"not compared: {error}"])
+        raise
     last = _applied.load(state_dir / SERVICES_FILE)
     fleet = parse(pools, services) if purge else merged(last, pools, services)
     tables = _open(pins, source, dry)

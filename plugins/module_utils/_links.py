@@ -31,7 +31,7 @@ except ImportError as missing:
     NetlinkError = OSError
     IMPORT_ERROR: str | None = str(missing)
 else:
-    IMPORT_ERROR = _address.NETADDR_IMPORT_ERROR and "No module named 'netaddr'"
+    IMPORT_ERROR = None
 
 STATE_FILE = "addresses.json"
 IFA_F_NODAD = 0x02
@@ -51,7 +51,7 @@ class LinkError(L4lbError):
 
 
 class MissingLibrary(LinkError):
-    """This Python has no pyroute2 or netaddr."""
+    """This Python has no pyroute2."""
 
 
 class NoSuchInterface(LinkError):
@@ -97,11 +97,13 @@ class AddressPlan:
 
 
 def require_libraries() -> None:
-    """Raise MissingLibrary with the remedy when this Python lacks what this file needs."""
+    """Raises L4lbError with the remedy when this Python lacks what this file needs."""
+    _address.require_netaddr()
     if IMPORT_ERROR is not None:
         raise MissingLibrary(
-            f"{IMPORT_ERROR}: install python3-pyroute2 and python3-netaddr and set "
-            "ansible_python_interpreter: /usr/bin/python3, the Python that sees them"
+            f"this Python cannot import pyroute2 ({IMPORT_ERROR}): install python3-pyroute2 and run "
+            "the module with the distribution's Python (ansible_python_interpreter: "
+            "/usr/bin/python3)"
         )
 
 

@@ -87,8 +87,9 @@ def prepare(wanted: Wanted, dry: bool = False) -> Loaded:
 
 
 def require_ready(wanted: Wanted) -> None:
-    """Raises SchemaError when sources, kernel headers or the BPF file system are missing."""
+    """Raises L4lbError when a library, sources, kernel headers or the bpffs are missing."""
     _bpf.require_bcc()
+    _links.require_libraries()
     require_headers()
     require_bpffs(wanted.pins)
     pin_names(wanted.unit)

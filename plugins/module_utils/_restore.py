@@ -46,12 +46,12 @@ def main() -> int:
     state_dir = Path(sys.argv[1] if len(sys.argv) > 1 else _applied.STATE_DIR)
     try:
         for line in restore(state_dir):
-            print(f"restored {line}")
+            sys.stdout.write(f"restored {line}\n")
     except L4lbError as error:
-        print(f"not restored: {error}", file=sys.stderr)
+        sys.stderr.write(f"not restored: {error}\n")
         return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -151,7 +151,7 @@ class Tables:
     def verdicts(self) -> dict[str, dict[str, int]]:
         """Packets and bytes by verdict since the maps were made."""
         names = self._words.enums["verdict"][:-1]  # the last word is their count
-        return dict(zip(names, self._counters("verdicts")))  # noqa: B905 -- strict= is Python 3.10
+        return dict(zip(names, self._counters("verdicts")))
 
     def service_counters(self) -> list[dict[str, int]]:
         """Packets and bytes by service id."""

@@ -72,8 +72,8 @@ options:
     type: int
     default: 512
   max_backends:
-    description: How many backends of all pools the maps hold, V(65535) at most. Only for
-    O(name=balancer).
+    description:
+      - How many backends of all pools the maps hold, V(65535) at most. Only for O(name=balancer).
     type: int
     default: 16384
   max_flows:

@@ -26,8 +26,10 @@ def namespaces() -> None:
 def bpffs(directory: Path) -> Iterator[Path]:
     directory.mkdir()
     subprocess.run(["mount", "-t", "bpf", "bpf", str(directory)], check=True)
-    yield directory
-    subprocess.run(["umount", str(directory)], check=True)
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", str(directory)], check=True)
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def by_address(algorithm: str, weights: dict[str, int], size: int) -> list[str]:
 
 
 def differing(one: list[str], two: list[str]) -> list[tuple[str, str]]:
-    return [(a, b) for a, b in zip(one, two) if a != b]  # noqa: B905  (lengths are the same)
+    return [(a, b) for a, b in zip(one, two) if a != b]
 
 
 WEIGHTS = st.dictionaries(st.sampled_from(list(numbered(60))), st.integers(1, 1000), max_size=12)
@@ -201,9 +201,9 @@ def test_maglev_collateral_of_a_removal_is_small(count: int) -> None:
 
 def test_logarithm_is_as_exact_as_documented() -> None:
     draw = random.Random(7)
-    draws = [draw.getrandbits(32) for _ in range(20_000)]
+    draws = [draw.getrandbits(32) for _draw in range(20_000)]
     draws += [*range(1000), *range(2**32 - 1000, 2**32)]
-    for value, cost in zip(draws, _rings._costs(draws)):  # noqa: B905
+    for value, cost in zip(draws, _rings._costs(draws)):
         left = (2**32 - value - 0.5) / 2**32
         exact = -math.log1p(-left) / math.log(2)
         error = cost / 2**44 - exact

@@ -1,0 +1,97 @@
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+# Recipes in order, each seen as it goes: the lab and the kernel are one for all of them.
+.NOTPARALLEL:
+
+bin := .venv/bin
+export PATH := $(CURDIR)/$(bin):$(PATH)
+export LC_ALL := C.UTF-8
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export MOLECULE_GLOB := molecule/*/molecule.yml
+
+##@ See it work
+
+.PHONY: demo
+demo: bootstrap  ## Build the lab, configure it, send traffic, change the inventory, show what happened
+	$(bin)/python tests/lab/demo.py
+
+.PHONY: lab-up lab-down lab-shell
+lab-up: bootstrap  ## Boot the lab's hosts
+	/usr/bin/python3 tests/lab/lab.py up
+
+lab-down:  ## Remove the lab and everything it made
+	/usr/bin/python3 tests/lab/lab.py down
+
+lab-shell: bootstrap  ## A shell on a host of the lab: make lab-shell HOST=node1
+	@/usr/bin/python3 tests/lab/lab.py shell $(HOST)
+
+##@ Test it
+
+# The quick ones first.
+tests := lint test-unit test-dataplane test-sanity test-molecule
+
+.PHONY: test
+test: bootstrap  ## Everything below
+	@start=$$SECONDS took=; \
+	for part in $(tests); do \
+	    printf '\n\033[1m== make %s\033[0m\n' $$part; \
+	    began=$$SECONDS; \
+	    $(MAKE) --no-print-directory $$part || { printf '\n\033[1mFAILED: make %s\033[0m\n' $$part; exit 1; }; \
+	    took+="$$part $$((SECONDS - began)) s, "; \
+	done; \
+	printf '\n\033[1mpassed in %d s: %s\033[0m\n' $$((SECONDS - start)) "$${took%, }"
+
+.PHONY: lint
+lint: bootstrap  ## Style, types, licences, lengths
+	ruff check
+	ruff format --check
+	mypy --package ansible_collections.l4lb.xdp.plugins.module_utils
+	yamllint --strict .
+	ansible-lint
+	clang-format --dry-run -Werror bpf/*.[ch]
+	antsibull-changelog lint
+	reuse lint --lines
+	tests/file_lengths.sh
+
+.PHONY: test-unit
+test-unit: bootstrap  ## Rings, configuration, plans: no kernel, no root
+	$(bin)/python -m pytest tests/unit
+
+.PHONY: test-dataplane
+test-dataplane: bootstrap  ## Packets through the real program, and exact bytes out (root)
+	$(bin)/python -m pytest tests/dataplane
+
+.PHONY: test-sanity
+test-sanity: bootstrap  ## ansible-test: sanity, and the unit tests again in its environment
+	$(bin)/python tests/ansible_test.py sanity --python 3.11
+	$(bin)/python tests/ansible_test.py units --python 3.11 --venv
+
+.PHONY: test-molecule
+test-molecule: bootstrap  ## A whole fleet: check, converge, idempotence, traffic, a reboot (root)
+	molecule test --all
+
+##@ Work on it
+
+.PHONY: bootstrap
+bootstrap:  ## Debian packages, kernel headers, .venv; the others do it when it is needed
+	@tests/bootstrap.sh
+
+.PHONY: format
+format: bootstrap  ## Bring Python and C into the form that lint wants
+	ruff check --fix-only
+	ruff format
+	clang-format -i bpf/*.[ch]
+
+.PHONY: clean
+clean:  ## Remove the lab, the caches and .venv
+	[[ ! -e .lab ]] || $(MAKE) lab-down
+	rm -rf .ansible .cache .hypothesis .lab .mypy_cache .pytest_cache .ruff_cache .venv tests/output
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help:
+	@awk -F ':.*##' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*##/ {printf "  make %-16s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
