@@ -101,8 +101,8 @@ def require_libraries() -> None:
     _address.require_netaddr()
     if IMPORT_ERROR is not None:
         raise MissingLibrary(
-            f"this Python cannot import pyroute2 ({IMPORT_ERROR}): install python3-pyroute2 and run "
-            "the module with the distribution's Python (ansible_python_interpreter: "
+            f"this Python cannot import pyroute2 ({IMPORT_ERROR}): install python3-pyroute2 and "
+            "run the module with the distribution's Python (ansible_python_interpreter: "
             "/usr/bin/python3)"
         )
 
