@@ -11,7 +11,7 @@ from pathlib import Path
 
 import topology
 import xdp
-from common import mounts_below, run
+from common import run
 from pyroute2 import IPRoute, netns
 from topology import HOSTS, MANAGEMENT, ROUTER, SEGMENTS, Host, Segment
 
@@ -198,6 +198,5 @@ def remove_all() -> None:
         if exists(namespace):
             netns.remove(namespace)
     # `netns.create` turns the directory into a mount point of its own; leave none behind.
-    if RUN_NETNS.is_dir() and not any(RUN_NETNS.iterdir()):
-        for point in mounts_below(RUN_NETNS):
-            run(["umount", point])
+    if os.path.ismount(RUN_NETNS) and not any(RUN_NETNS.iterdir()):
+        run(["umount", str(RUN_NETNS)])
