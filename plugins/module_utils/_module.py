@@ -10,8 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ansible_collections.l4lb.xdp.plugins.module_utils._applied import STATE_DIR
 from ansible_collections.l4lb.xdp.plugins.module_utils._apply import Outcome
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
+from ansible_collections.l4lb.xdp.plugins.module_utils._schema import PINS, SOURCE
+
+PATHS = {
+    "source": {"type": "path", "default": SOURCE},
+    "pins": {"type": "path", "default": PINS},
+}
+STATE = {"state_dir": {"type": "path", "default": STATE_DIR}}
+"""Arguments that modules share; documented in doc_fragments/paths.py."""
 
 
 def finish(module: Any, work: Callable[[], Outcome], subject: str) -> None:

@@ -22,6 +22,7 @@ requirements:
   - netaddr (on Debian, C(python3-netaddr))
 extends_documentation_fragment:
   - l4lb.xdp.attributes
+  - l4lb.xdp.paths.state
 options:
   interface:
     description:
@@ -42,11 +43,6 @@ options:
         O(addresses).
     type: bool
     default: true
-  state_dir:
-    description:
-      - Directory where the module remembers, in C(addresses.json), what it put on interfaces.
-    type: path
-    default: /var/lib/l4lb
 """
 
 EXAMPLES = r"""
@@ -90,47 +86,33 @@ removed:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _applied, _links
-from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
+from ansible_collections.l4lb.xdp.plugins.module_utils import _links
+from ansible_collections.l4lb.xdp.plugins.module_utils._apply import Outcome
+from ansible_collections.l4lb.xdp.plugins.module_utils._module import STATE, finish
+
+SPEC = {
+    "interface": {"type": "str", "default": "lo"},
+    "addresses": {"type": "list", "elements": "str", "required": True},
+    "purge": {"type": "bool", "default": True},
+    **STATE,
+}
 
 
-def diff_of(plan: _links.AddressPlan) -> dict[str, str]:
-    """The addresses before and after, one a line."""
-    header = f"{plan.interface} (service addresses)"
-    return {
-        "before_header": header,
-        "before": "".join(f"{address}\n" for address in plan.before),
-        "after_header": header,
-        "after": "".join(f"{address}\n" for address in plan.after),
-    }
+def bring(module: AnsibleModule) -> Outcome:
+    """Plans and, outside check mode, applies."""
+    wanted = module.params
+    plan = _links.plan_addresses(
+        wanted["interface"], wanted["addresses"], wanted["purge"], wanted["state_dir"]
+    )
+    if not module.check_mode:
+        _links.apply_addresses(plan, wanted["state_dir"])
+    data = {"addresses": plan.after, "added": plan.add, "removed": plan.remove}
+    return Outcome(plan.changed, list(plan.before), list(plan.after), data)
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "interface": {"type": "str", "default": "lo"},
-            "addresses": {"type": "list", "elements": "str", "required": True},
-            "purge": {"type": "bool", "default": True},
-            "state_dir": {"type": "path", "default": _applied.STATE_DIR},
-        },
-        supports_check_mode=True,
-    )
-    wanted = module.params
-    try:
-        plan = _links.plan_addresses(
-            wanted["interface"], wanted["addresses"], wanted["purge"], wanted["state_dir"]
-        )
-        if not module.check_mode:
-            _links.apply_addresses(plan, wanted["state_dir"])
-    except L4lbError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(
-        changed=plan.changed,
-        addresses=list(plan.after),
-        added=list(plan.add),
-        removed=list(plan.remove),
-        diff=diff_of(plan),
-    )
+    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
+    finish(module, lambda: bring(module), f"{module.params['interface']} (service addresses)")
 
 
 if __name__ == "__main__":

@@ -17,15 +17,7 @@ requirements:
   - pyroute2 >= 0.7.2 and netaddr
 extends_documentation_fragment:
   - l4lb.xdp.attributes.info_module
-options:
-  source:
-    description: Directory of the C sources, which hold the schema of the maps.
-    type: path
-    default: /usr/lib/l4lb/bpf
-  pins:
-    description: Directory of the pinned maps.
-    type: path
-    default: /run/l4lb/bpf
+  - l4lb.xdp.paths
 """
 
 EXAMPLES = r"""
@@ -98,16 +90,11 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.l4lb.xdp.plugins.module_utils._apply import Outcome
 from ansible_collections.l4lb.xdp.plugins.module_utils._info import info
-from ansible_collections.l4lb.xdp.plugins.module_utils._module import finish
-
-SPEC = {
-    "source": {"type": "path", "default": "/usr/lib/l4lb/bpf"},
-    "pins": {"type": "path", "default": "/run/l4lb/bpf"},
-}
+from ansible_collections.l4lb.xdp.plugins.module_utils._module import PATHS, finish
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=PATHS, supports_check_mode=True)
     pins, source = Path(module.params["pins"]), Path(module.params["source"])
     finish(module, lambda: Outcome(False, data=info(pins, source)), "node")
 

@@ -22,6 +22,8 @@ requirements:
   - kernel headers under C(/lib/modules)
 extends_documentation_fragment:
   - l4lb.xdp.attributes
+  - l4lb.xdp.paths
+  - l4lb.xdp.paths.state
 options:
   name:
     description:
@@ -97,18 +99,6 @@ options:
     type: list
     elements: str
     default: []
-  source:
-    description: Directory of the C sources.
-    type: path
-    default: /usr/lib/l4lb/bpf
-  pins:
-    description: Directory of the pinned maps, in a BPF file system.
-    type: path
-    default: /run/l4lb/bpf
-  state_dir:
-    description: Directory where what was attached is remembered.
-    type: path
-    default: /var/lib/l4lb
 """
 
 EXAMPLES = r"""
@@ -162,7 +152,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.l4lb.xdp.plugins.module_utils._apply import attach_program, detach_program
-from ansible_collections.l4lb.xdp.plugins.module_utils._module import finish
+from ansible_collections.l4lb.xdp.plugins.module_utils._module import PATHS, STATE, finish
 from ansible_collections.l4lb.xdp.plugins.module_utils._wanted import wanted_of
 
 SPEC = {
@@ -180,9 +170,8 @@ SPEC = {
     "source_ipv4": {"type": "str"},
     "source_ipv6": {"type": "str"},
     "addresses": {"type": "list", "elements": "str", "default": []},
-    "source": {"type": "path", "default": "/usr/lib/l4lb/bpf"},
-    "pins": {"type": "path", "default": "/run/l4lb/bpf"},
-    "state_dir": {"type": "path", "default": "/var/lib/l4lb"},
+    **PATHS,
+    **STATE,
 }
 
 

@@ -24,6 +24,8 @@ requirements:
   - a node prepared by M(l4lb.xdp.program)
 extends_documentation_fragment:
   - l4lb.xdp.attributes
+  - l4lb.xdp.paths
+  - l4lb.xdp.paths.state
 options:
   pools:
     description:
@@ -45,18 +47,6 @@ options:
     description: Whether to remove pools and services that are not named here.
     type: bool
     default: false
-  source:
-    description: Directory of the C sources, which hold the schema of the maps.
-    type: path
-    default: /usr/lib/l4lb/bpf
-  pins:
-    description: Directory of the pinned maps.
-    type: path
-    default: /run/l4lb/bpf
-  state_dir:
-    description: Directory where what was applied is remembered.
-    type: path
-    default: /var/lib/l4lb
 """
 
 EXAMPLES = r"""
@@ -96,15 +86,14 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.l4lb.xdp.plugins.module_utils._apply import apply_services
-from ansible_collections.l4lb.xdp.plugins.module_utils._module import finish
+from ansible_collections.l4lb.xdp.plugins.module_utils._module import PATHS, STATE, finish
 
 SPEC = {
     "pools": {"type": "dict", "required": True},
     "services": {"type": "list", "elements": "dict", "required": True},
     "purge": {"type": "bool", "default": False},
-    "source": {"type": "path", "default": "/usr/lib/l4lb/bpf"},
-    "pins": {"type": "path", "default": "/run/l4lb/bpf"},
-    "state_dir": {"type": "path", "default": "/var/lib/l4lb"},
+    **PATHS,
+    **STATE,
 }
 
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -155,6 +156,31 @@ def test_maps_that_were_never_finished_are_made_anew(wanted: Wanted, state: Path
 def test_no_bpf_file_system_is_named(wanted: Wanted, state: Path, tmp_path: Path) -> None:
     with pytest.raises(SchemaError, match=r"not a BPF file system: start run-l4lb-bpf\.mount"):
         _apply.attach_program(changed(wanted, pins=tmp_path), state)
+
+
+def test_driver_without_native_mode_is_named_with_the_remedy(wanted: Wanted, state: Path) -> None:
+    with pytest.raises(ProgramError, match=r"driver of lo .* native mode .*set mode: generic"):
+        _apply.attach_program(changed(wanted, interfaces=("lo",)), state)
+
+
+def test_missing_headers_are_named_with_the_remedy(
+    wanted: Wanted, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = os.uname()
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result((*release[:2], "0.0", *release[3:])))
+    with pytest.raises(
+        SchemaError, match=r"/lib/modules/0\.0/build does not exist; install linux-"
+    ):
+        _apply.attach_program(wanted, state)
+
+
+def test_missing_bcc_is_named_with_the_remedy(
+    wanted: Wanted, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_bpf, "BPF", None)
+    with pytest.raises(_bpf.BpfError, match=r"python3-bpfcc.*/usr/bin/python3"):
+        _apply.attach_program(wanted, state)
+    assert _apply.attach_program(wanted, state, dry=True).changed  # a role would install it
 
 
 def test_services_without_balancer_say_so(wanted: Wanted, state: Path) -> None:

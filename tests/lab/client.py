@@ -52,5 +52,5 @@ def held_connections(urls: list[str], count: int) -> Iterator[Held]:
             yield held
         finally:
             process.terminate()
-            rest, _ = process.communicate()
+            rest = process.communicate()[0]
         held.update(result_of(rest))

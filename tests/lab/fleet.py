@@ -16,6 +16,8 @@ from common import CHECKOUT, LOGS, LabError
 from topology import HOSTS
 
 BIN = CHECKOUT / ".venv/bin"
+# For answers that are read by us; Molecule, which may have called, wants colours.
+PLAIN = {"ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "ANSIBLE_FORCE_COLOR": "0"}
 NODES = "l4lb_nodes"
 
 
@@ -29,7 +31,8 @@ def ansible(program: str, *arguments: str) -> str:
     result = subprocess.run(
         [BIN / program, *arguments],
         cwd=CHECKOUT,
-        env=environment(ANSIBLE_CALLBACK_RESULT_FORMAT="json"),
+        # Molecule forces colours on what it runs.
+        env=environment(ANSIBLE_CALLBACK_RESULT_FORMAT="json", ANSIBLE_FORCE_COLOR="0"),
         text=True,
         capture_output=True,
         check=False,

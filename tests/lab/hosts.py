@@ -133,6 +133,8 @@ def down() -> None:
     for path in (SSH_KEY, SSH_KEY.with_suffix(".pub"), OWNER):
         path.unlink(missing_ok=True)
     shutil.rmtree(STATE / "inventory", ignore_errors=True)
+    if STATE.is_dir() and not any(STATE.iterdir()):
+        STATE.rmdir()
     refuse_leftovers()
     step(f"down; logs stay in {LOGS}" if LOGS.exists() else "down")
 

@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import topology
 import xdp
-from common import run
+from common import run, wait_for
 from pyroute2 import IPRoute, netns
 from topology import HOSTS, MANAGEMENT, ROUTER, SEGMENTS, Host, Segment
 
@@ -190,7 +191,30 @@ def power_cycle(host: Host) -> None:
         plug(host)
 
 
+def inhabitants() -> list[int]:
+    """Processes in the lab's namespaces once the hosts are off: shells, traffic, nc for SSH."""
+    ours = {(RUN_NETNS / name).stat().st_ino for name in topology.namespaces() if exists(name)}
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "ns/net").stat().st_ino in ours:
+                found.append(int(process.name))
+    return found
+
+
+def evict() -> None:
+    """End what still runs in the namespaces; it would keep them alive without a name.
+
+    An SSH master that outlived its lab would also take the next lab's sessions, and hang them.
+    """
+    for pid in inhabitants():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not inhabitants(), 5, "processes in the lab's namespaces do not end")
+
+
 def remove_all() -> None:
+    evict()
     for host in HOSTS.values():
         if host.namespace != ROUTER:
             unplug(host)
