@@ -72,7 +72,7 @@ test-sanity: bootstrap  ## ansible-test: sanity, and the unit tests again in its
 
 .PHONY: test-molecule
 test-molecule: bootstrap  ## A whole fleet: check, converge, idempotence, traffic, a reboot (root)
-	molecule test --all
+	molecule --base-config .config/molecule/config.yml test --all
 
 ##@ Work on it
 

@@ -82,9 +82,11 @@ def processes(host: str) -> set[int]:
 
 
 def kill(host: str) -> None:
+    """End what is left of a host, and wait: the kernel needs a moment to let go of it."""
     for pid in processes(host):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not processes(host), 5, f"processes of {host} do not end")
 
 
 def remove_tree(root: Path) -> None:
@@ -94,10 +96,8 @@ def remove_tree(root: Path) -> None:
 
 
 def remove(host: str) -> None:
-    """Remove a host's groups; the kernel needs a moment until the last process has left."""
     for root in roots(host):
         if root.is_dir():
-            wait_for(lambda: not processes(host), 5, f"processes of {host} do not die")
             remove_tree(root)
 
 

@@ -92,6 +92,6 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except LabError as error:
-        sys.exit(f"[lab] failed: {error}\n[lab] the lab stays up: make lab-shell HOST=node1")
+        sys.exit(f"[lab] failed: {error}\n[lab] what is up stays up: make lab-shell HOST=node1")
     except KeyboardInterrupt:
         sys.exit("[lab] interrupted; `make demo` goes on, `make lab-down` removes the lab")

@@ -78,6 +78,7 @@ def boot(host: Host, directory: Path) -> None:
     """Boot a host unless it runs; wires of a host that is off are laid anew."""
     if machine.loop_pid(host):
         return
+    cgroups.kill(host.name)  # a container whose loop was killed
     if host.segment:
         network.unplug(host)
     network.plug(host)

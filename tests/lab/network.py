@@ -12,7 +12,7 @@ from pathlib import Path
 
 import topology
 import xdp
-from common import run, wait_for
+from common import mounts_below, run, wait_for
 from pyroute2 import IPRoute, netns
 from topology import HOSTS, MANAGEMENT, ROUTER, SEGMENTS, Host, Segment
 
@@ -222,5 +222,5 @@ def remove_all() -> None:
         if exists(namespace):
             netns.remove(namespace)
     # `netns.create` turns the directory into a mount point of its own; leave none behind.
-    if os.path.ismount(RUN_NETNS) and not any(RUN_NETNS.iterdir()):
+    if str(RUN_NETNS) in mounts_below(RUN_NETNS) and not any(RUN_NETNS.iterdir()):
         run(["umount", str(RUN_NETNS)])
