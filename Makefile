@@ -26,8 +26,9 @@ lab-up: bootstrap  ## Boot the lab's hosts
 lab-down:  ## Remove the lab and everything it made
 	/usr/bin/python3 tests/lab/lab.py down
 
+lab-shell: export HOST := $(HOST)
 lab-shell: bootstrap  ## A shell on a host of the lab: make lab-shell HOST=node1
-	@/usr/bin/python3 tests/lab/lab.py shell $(HOST)
+	@/usr/bin/python3 tests/lab/lab.py shell "$${HOST:?is not given: make lab-shell HOST=node1}"
 
 ##@ Test it
 

@@ -12,6 +12,7 @@ import sys
 
 import hosts
 import machine
+import network
 import ssh
 from common import LabError
 from topology import HOSTS, Host
@@ -36,6 +37,8 @@ def require_machine() -> None:
 
 def run_on(host: Host, words: list[str]) -> int:
     """Replace this process by the command, or by a shell when there is none."""
+    if not network.exists(host.namespace):
+        raise LabError("the lab is not up: make lab-up")
     if host.boots:
         remote = [shlex.join(words)] if words else []
         argv = ssh.command(host, *remote, terminal=not words)
