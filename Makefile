@@ -33,7 +33,7 @@ lab-shell: bootstrap  ## A shell on a host of the lab: make lab-shell HOST=node1
 ##@ Test it
 
 # The quick ones first.
-tests := lint test-unit test-dataplane test-sanity test-molecule
+tests := lint test-unit test-dataplane test-tunnels test-sanity test-molecule
 
 .PHONY: test
 test: bootstrap  ## Everything below
@@ -65,6 +65,10 @@ test-unit: bootstrap  ## Rings, configuration, plans: no kernel, no root
 .PHONY: test-dataplane
 test-dataplane: bootstrap  ## Packets through the real program, and exact bytes out (root)
 	$(bin)/python -m pytest tests/dataplane
+
+.PHONY: test-tunnels
+test-tunnels: bootstrap  ## The kernel's own tunnels at the far end, in an emulated machine (root)
+	$(bin)/python -m pytest tests/uml
 
 .PHONY: test-sanity
 test-sanity: bootstrap  ## ansible-test: sanity, and the unit tests again in its environment

@@ -13,8 +13,10 @@ packages=(
   # The lab's hosts: an image, containers, and a way into them.
   mmdebstrap systemd-container openssh-client netcat-openbsd ethtool iproute2
   # The rest of the tests.
-  python3-venv clang-format libmagic1 shellcheck
+  python3-venv clang-format libmagic1 shellcheck kmod procps
 )
+# A kernel with IP-in-IP tunnels, whatever this machine's has; Debian builds it for PCs only.
+[[ $arch != amd64 ]] || packages+=(user-mode-linux)
 headers=/lib/modules/$(uname -r)
 stamp=.venv/bootstrapped
 

@@ -45,7 +45,9 @@ def _diffs(outcome: Outcome, subject: str) -> list[dict[str, str]]:
         "after_header": subject,
         "after": _text(outcome.after),
     }
-    return [diff, *({"prepared": _text(outcome.notes)} for _once in outcome.notes[:1])]
+    if not outcome.notes:
+        return [diff]
+    return [diff, {"prepared": _text(outcome.notes)}]
 
 
 def _text(lines: list[str]) -> str:

@@ -126,18 +126,22 @@ class Plan:
     after: list[str] = field(default_factory=list)
 
     @property
+    def writes(self) -> dict[str, Any]:
+        """What `apply` would write, by kind; empty when there is nothing to do."""
+        kinds = {
+            "pools": self.pools,
+            "backends": self.backends,
+            "rings": self.rings,
+            "services": self.services,
+            "services to remove": self.gone_services,
+            "pools to remove": self.gone_pools,
+            "backends to remove": self.gone_backends,
+        }
+        return {kind: entries for kind, entries in kinds.items() if entries}
+
+    @property
     def changed(self) -> bool:
-        return any(
-            (
-                self.pools,
-                self.backends,
-                self.rings,
-                self.services,
-                self.gone_services,
-                self.gone_pools,
-                self.gone_backends,
-            )
-        )
+        return bool(self.writes)
 
     def predictions(self) -> dict[str, dict[str, float]]:
         """Per pool with a changed ring, in per cent: new flows that go elsewhere, and old ones
@@ -209,7 +213,7 @@ def verify(fleet: Fleet, kernel: Kernel, now: int) -> None:
     if left.changed:
         raise PlanError(
             "the kernel does not hold what was written: another writer is at work on this node; "
-            f"left to do: {', '.join(name for name, value in vars(left).items() if value)}"
+            f"left to do: {', '.join(left.writes)}"
         )
 
 

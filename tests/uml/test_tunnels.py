@@ -1,0 +1,56 @@
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The kernel's own tunnels as the far end, in an emulated machine: not every kernel has them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    not shutil.which("linux.uml"), reason="Debian has no user-mode-linux for this architecture"
+)
+
+INIT = Path(__file__).resolve().parent / "init.sh"
+
+
+@pytest.fixture(scope="module")
+def told() -> list[dict[str, Any]]:
+    """What guest.py told, from one boot of user-mode Linux."""
+    machine = subprocess.run(
+        [
+            "linux.uml",
+            "mem=256M",
+            "root=/dev/root",
+            "rootfstype=hostfs",
+            "rootflags=/",
+            "ro",
+            f"init={INIT}",
+            "con=null",
+            "con0=null,fd:1",
+            "quiet",
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=120,
+        check=False,
+    )
+    lines = machine.stdout.decode(errors="replace").splitlines()
+    answers = [json.loads(line) for line in lines if line.startswith("{")]
+    assert answers, "\n".join(lines[-30:])
+    return answers
+
+
+@pytest.mark.parametrize("form", ["4in4", "6in4", "4in6", "6in6"])
+def test_tunnelled_packet_reaches_the_service(told: list[dict[str, Any]], form: str) -> None:
+    assert {"form": form, "received": form} in told
+
+
+def test_no_device_is_left(told: list[dict[str, Any]]) -> None:
+    assert told[-1] == {"left": []}
