@@ -31,20 +31,31 @@ static __always_inline __sum16 ipv4_checksum(const struct iphdr *ip)
 	return ~sum;
 }
 
+/* Makes room for an outer header of `length` and writes the Ethernet header in front of it: `link`
+ * with that type. NULL when the driver left no room.
+ */
+static __always_inline void *push(struct xdp_md *ctx, const struct ethhdr *link, __be16 type,
+				  int length)
+{
+	struct ethhdr *ethernet;
+
+	if (bpf_xdp_adjust_head(ctx, -length))
+		return NULL;
+	ethernet = (void *)(long)ctx->data;
+	if ((void *)(ethernet + 1) + length > (void *)(long)ctx->data_end)
+		return NULL;
+	*ethernet = *link;
+	ethernet->h_proto = type;
+	return ethernet + 1;
+}
+
 static __always_inline int encap_ipv4(struct xdp_md *ctx, const struct packet *packet,
 				      const struct ethhdr *link, __be32 source, __be32 destination)
 {
-	struct ethhdr *ethernet;
-	struct iphdr *ip;
+	struct iphdr *ip = push(ctx, link, bpf_htons(ETH_P_IP), sizeof(*ip));
 
-	if (bpf_xdp_adjust_head(ctx, -(int)sizeof(*ip)))
+	if (!ip)
 		return -1;
-	ethernet = (void *)(long)ctx->data;
-	ip = (void *)(ethernet + 1);
-	if ((void *)(ip + 1) > (void *)(long)ctx->data_end)
-		return -1;
-	*ethernet = *link;
-	ethernet->h_proto = bpf_htons(ETH_P_IP);
 	ip->version = 4;
 	ip->ihl = sizeof(*ip) / 4;
 	ip->tos = packet->traffic_class;
@@ -65,17 +76,10 @@ static __always_inline int encap_ipv6(struct xdp_md *ctx, const struct packet *p
 				      const struct ethhdr *link, const __be32 *source,
 				      const __be32 *destination, __u64 hash)
 {
-	struct ethhdr *ethernet;
-	struct ipv6hdr *ip;
+	struct ipv6hdr *ip = push(ctx, link, bpf_htons(ETH_P_IPV6), sizeof(*ip));
 
-	if (bpf_xdp_adjust_head(ctx, -(int)sizeof(*ip)))
+	if (!ip)
 		return -1;
-	ethernet = (void *)(long)ctx->data;
-	ip = (void *)(ethernet + 1);
-	if ((void *)(ip + 1) > (void *)(long)ctx->data_end)
-		return -1;
-	*ethernet = *link;
-	ethernet->h_proto = bpf_htons(ETH_P_IPV6);
 	*(__be32 *)ip = bpf_htonl(6 << 28 | (__u32)packet->traffic_class << 20 |
 				  ((__u32)hash & FLOW_LABEL_MASK));
 	ip->payload_len = bpf_htons(packet->length);
