@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How a module of the collection ends: one place for results, diffs and errors.
 
-Private to the collection. Uses two things of AnsibleModule: exit_json and fail_json.
+Private to the collection. Uses three things of AnsibleModule: exit_json, fail_json, warn.
 """
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +33,11 @@ def finish(module: Any, work: Callable[[], Outcome], subject: str) -> None:
         return
     except OSError as error:
         module.fail_json(msg=f"the system refuses: {error}")
+        return
+    except Exception as error:
+        # A mistake of ours, or bcc's plain Exception; Ansible shows the traceback with -vvv.
+        text = f"unexpected {type(error).__name__}: {error}"
+        module.fail_json(msg=text, exception=traceback.format_exc())
         return
     for warning in outcome.warnings:
         module.warn(warning)
