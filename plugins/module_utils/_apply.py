@@ -144,24 +144,25 @@ def apply_services(
     tables = _open(pins, source, dry)
     if tables is None:
         plan = _plan.make(fleet, _plan.Actual({}, {}, {}, Sizes()), lambda _pool: None, set, 1)
-        why = "the balancer is not prepared yet: compared with an empty node"
-        return _services_outcome(plan, fleet, last, [why])
+        outcome = _services_outcome(plan, fleet, plan.changed or last != fleet.as_dict())
+        outcome.warnings = ["the balancer is not prepared yet: compared with an empty node"]
+        return outcome
     return apply_fleet(fleet, tables, state_dir, dry)
 
 
 def apply_fleet(fleet: Fleet, tables: Tables, state_dir: Path, dry: bool = False) -> Outcome:
     """Makes the kernel and the file hold this fleet and nothing else."""
-    path = state_dir / SERVICES_FILE
-    last = _applied.load(path)
+    path, content = state_dir / SERVICES_FILE, fleet.as_dict()
+    news = _applied.load(path) != content
     now = now_tick()
     plan = _plan.make(fleet, tables.actual(), tables.ring, tables.named_by_flows, now)
     if not dry:
         if plan.changed:
             _plan.apply(plan, tables)
             _plan.verify(fleet, tables, now)
-        if last != fleet.as_dict():
-            _applied.save(path, fleet.as_dict())
-    return _services_outcome(plan, fleet, last, [])
+        if news:
+            _applied.save(path, content)
+    return _services_outcome(plan, fleet, plan.changed or news)
 
 
 def merged(last: Any, pools: Mapping[str, Any], services: Sequence[Any]) -> Fleet:
@@ -192,14 +193,14 @@ def _open(pins: Path, source: Path, dry: bool) -> Tables | None:
     return Tables(pins, source)
 
 
-def _services_outcome(plan: _plan.Plan, fleet: Fleet, last: Any, warnings: list[str]) -> Outcome:
-    changed = plan.changed or last != fleet.as_dict()
-    data = {"pools": plan.predictions(), "services": len(fleet.services)}
+def _services_outcome(plan: _plan.Plan, fleet: Fleet, changed: bool) -> Outcome:
+    predictions = plan.predictions()
+    data = {"pools": predictions, "services": len(fleet.services)}
     notes = [
-        f"pool {name}: {share['moved']} % of new flows go elsewhere ({share['unavoidable']} "
-        f"% unavoidable, "
-        f"{share['collateral']} % collateral), {share['broken']} % of old flows break"
-        for name, share in plan.predictions().items()
+        f"pool {name}: {share['moved']} % of new flows go elsewhere "
+        f"({share['unavoidable']} % unavoidable, {share['collateral']} % collateral), "
+        f"{share['broken']} % of old flows break"
+        for name, share in predictions.items()
         if share["moved"] or share["broken"]
     ]
-    return Outcome(changed, plan.before, plan.after, {"plan": data}, notes, warnings)
+    return Outcome(changed, plan.before, plan.after, {"plan": data}, notes)

@@ -142,9 +142,9 @@ def require_bcc() -> Any:
     """bcc's BPF class. Raises BpfError when this Python has no bcc."""
     if BPF is None:
         raise BpfError(
-            f"this Python cannot import bcc ({BCC_IMPORT_ERROR}): install python3-bpfcc and "
-            f"run the "
-            "module with the distribution's Python (ansible_python_interpreter: /usr/bin/python3)"
+            f"this Python cannot import bcc ({BCC_IMPORT_ERROR}): install python3-bpfcc and run "
+            "the module with the distribution's Python (ansible_python_interpreter: "
+            "/usr/bin/python3)"
         )
     return BPF
 
@@ -175,12 +175,11 @@ def is_bpffs(directory: Path) -> bool:
 
 
 def open_pin(path: Path) -> int | None:
-    """The pinned object, or None when there is no such pin."""
-    require_bcc()
-    fd = lib.bpf_obj_get(os.fsencode(path))
-    if fd < 0 and ct.get_errno() == errno.ENOENT:
+    """The pinned object, or None when there is no such pin; that can be told without bcc."""
+    if not path.exists():
         return None
-    return _checked(fd, f"open {path}")
+    require_bcc()
+    return _checked(lib.bpf_obj_get(os.fsencode(path)), f"open {path}")
 
 
 def replace_pin(fd: int, path: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _links, _rings
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import order
@@ -18,20 +18,31 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._plan import Actual
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import schema
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables
 
+Rings = dict[int, Union[_rings.Slots, None]]
+"""The live rings by pool, each read once."""
+
 
 def info(pins: Path, source: Path) -> dict[str, Any]:
     """All of it, as plain data. Raises SchemaError when no balancer is prepared here."""
     tables = Tables(pins, source)
     actual = tables.actual()
     program = _program(pins)
+    rings = {index: tables.ring(index) for index in actual.pools}
     return {
         "program": program,
         "settings": {**tables.settings(), "sizes": vars(actual.sizes)},
         "verdicts": tables.verdicts(),
         "services": _services(tables, actual),
-        "pools": _pools(tables, actual),
+        "pools": _pools(actual, rings),
         "backends": _backends(tables, actual),
-        "fingerprint": _fingerprint(tables, actual, program["tag"], schema(source).version),
+        "fingerprint": _fingerprint(
+            actual,
+            rings,
+            tables.settings()["hash_seed"],
+            actual.sizes.ring,
+            schema(source).version,
+            program["tag"],
+        ),
     }
 
 
@@ -67,10 +78,10 @@ def _services(tables: Tables, actual: Actual) -> list[dict[str, Any]]:
     ]
 
 
-def _pools(tables: Tables, actual: Actual) -> dict[str, Any]:
+def _pools(actual: Actual, rings: Rings) -> dict[str, Any]:
     pools = {}
     for index, pool in sorted(actual.pools.items(), key=lambda item: item[1].name):
-        ring = tables.ring(index)
+        ring = rings[index]
         pools[pool.name] = {
             "algorithm": pool.algorithm,
             "forwarding": pool.forwarding,
@@ -99,13 +110,12 @@ def _backends(tables: Tables, actual: Actual) -> list[dict[str, Any]]:
     return sorted(found, key=lambda backend: (backend["pool"], order(backend["address"])))
 
 
-def _fingerprint(tables: Tables, actual: Actual, tag: str | None, layout: int) -> str:
-    """One value over seed, sizes, layout, program and what every service's slots point to now.
+def _fingerprint(actual: Actual, rings: Rings, *head: int | str | None) -> str:
+    """One value over the head (seed, ring size, layout, program) and what every slot points to.
 
     Backends count by address, so nodes with different histories agree.
     """
     digest = hashlib.blake2b(digest_size=16)
-    head = [tables.settings()["hash_seed"], actual.sizes.ring, layout, tag]
     digest.update(json.dumps(head).encode())
     services = sorted(
         (key, actual.pools[service.pool].name) for key, service in actual.services.items()
@@ -113,7 +123,7 @@ def _fingerprint(tables: Tables, actual: Actual, tag: str | None, layout: int) -
     digest.update(json.dumps(services).encode())
     for index, pool in sorted(actual.pools.items(), key=lambda item: item[1].name):
         digest.update(pool.name.encode())
-        ring = tables.ring(index)
+        ring = rings[index]
         for backend in ring.current if ring else ():
             digest.update(actual.backends[backend].address.encode() if backend else b"-")
     return digest.hexdigest()

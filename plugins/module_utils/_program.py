@@ -178,8 +178,7 @@ def attachments(wanted: Wanted) -> dict[str, Attachment]:
         if seen.program_id is None:
             found[name] = Attachment(name, None, None, None)
             continue
-        with _bpf.closing(_bpf.open_program(seen.program_id)) as fd:
-            info = _bpf.program_info(fd)
+        info = _info(seen.program_id)
         found[name] = Attachment(name, seen.mode, info.tag, info.name)
     return found
 
@@ -193,8 +192,7 @@ def _runs(loaded: Loaded, name: str) -> bool:
     seen = _links.xdp(name)
     if seen.mode != loaded.wanted.mode or seen.program_id is None:
         return False
-    with _bpf.closing(_bpf.open_program(seen.program_id)) as fd:
-        info = _bpf.program_info(fd)
+    info = _info(seen.program_id)
     # The same instructions on maps that are no longer pinned would balance by another inventory.
     return info.tag == loaded.info.tag and info.map_ids == loaded.info.map_ids
 
@@ -231,9 +229,9 @@ def _attach_one(loaded: Loaded, name: str) -> None:
 def _why_not(name: str, mode: str, error: _bpf.BpfError) -> str:
     if error.errno in (errno.EOPNOTSUPP, errno.EINVAL) and mode == "native":
         return (
-            f"the driver of {name} does not take the program in native mode ({error}): set "
-            f"mode: generic, "
-            "slower but everywhere, or look at the interface's MTU, queues and LRO"
+            f"the driver of {name} does not take the program in native mode ({error}): "
+            "set mode: generic, slower but everywhere, or look at the interface's MTU, queues "
+            "and LRO"
         )
     if error.errno in (errno.EEXIST, errno.EBUSY):
         return f"the program of {name} was changed by somebody else meanwhile ({error}): run again"
@@ -251,9 +249,8 @@ def _replaceable(wanted: Wanted, name: str) -> Iterator[tuple[int | None, str | 
         info = _bpf.program_info(fd)
         if not (wanted.replace_foreign or _is_ours(wanted, info)):
             raise ProgramError(
-                f"{name} runs a foreign XDP program ({info.name}, id {info.id}, "
-                f"{seen.mode}): detach it, or "
-                "set replace_foreign: true"
+                f"{name} runs a foreign XDP program ({info.name}, id {info.id}, {seen.mode}): "
+                "detach it, or set replace_foreign: true"
             )
         yield fd, seen.mode
 

@@ -87,8 +87,8 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise SchemaError(
-            f"cannot read {path} ({error.strerror}): the role l4lb.xdp.balancer installs "
-            f"the sources"
+            f"cannot read {path} ({error.strerror}): "
+            "the role l4lb.xdp.balancer installs the sources"
         ) from error
 
 
@@ -138,9 +138,8 @@ def require_headers() -> None:
     build = Path("/lib/modules", release, "build")
     if not build.is_dir() and not Path("/sys/kernel/kheaders.tar.xz").exists():
         raise SchemaError(
-            f"no kernel headers: {build} does not exist; install linux-headers of any "
-            f"version and link "
-            "it there (the role l4lb.xdp.balancer does)"
+            f"no kernel headers: {build} does not exist; install linux-headers of any version "
+            "and link it there (the role l4lb.xdp.balancer does)"
         )
 
 
@@ -178,7 +177,7 @@ def check_pins(source: Path, pins: Path, compiled: Any) -> None:
     """bcc reuses a pin of another type or size in silence: raises SchemaError when one differs."""
     for name in pin_names(source):
         table, path = compiled[name.encode()], pins / name
-        fd = open_pin(path) if path.exists() else None
+        fd = open_pin(path)
         if fd is None:
             continue
         with closing(fd):
@@ -213,7 +212,7 @@ def pinned_sizes(pins: Path, source: Path) -> Sizes | None:
     Raises SchemaError when their layout is another version's.
     """
     words = schema(source)
-    fd = open_pin(pins / "schema") if (pins / "schema").exists() else None
+    fd = open_pin(pins / "schema")
     if fd is None:
         return None
     with closing(fd):

@@ -48,8 +48,8 @@ class Tables:
         sizes = pinned_sizes(pins, source)
         if sizes is None:
             raise SchemaError(
-                f"no balancer is prepared on this node (no maps at {pins}): run "
-                f"l4lb.xdp.program first"
+                f"no balancer is prepared on this node (no maps at {pins}): "
+                "run l4lb.xdp.program first"
             )
         self.sizes: Sizes = sizes
         self._words = schema(source)
@@ -141,7 +141,7 @@ class Tables:
     def settings(self) -> dict[str, Any]:
         """The node's own settings, as inventory writes them."""
         leaf = self._table("settings")[0]
-        source4, source6 = bytes(leaf)[8:12], bytes(leaf.source6)
+        source4, source6 = bytes(ct.c_uint32(leaf.source4)), bytes(leaf.source6)
         return {
             "hash_seed": leaf.hash_seed,
             "source_ipv4": _text(source4) if any(source4) else None,
@@ -203,7 +203,7 @@ class Tables:
         """Writes a backend; a fresh one begins with empty counters and no cached next hop."""
         if fresh:
             for name in ("backend_counters", "nexthops"):
-                self._zero(name, index)
+                self._put(name, index)
         raw = packed(backend.address)
         self._put(
             "backends",
@@ -219,7 +219,7 @@ class Tables:
     def put_service(self, key: ServiceKey, service: ServiceEntry, fresh: bool) -> None:
         """Writes a service: from here on packets find it. Its pool and ring must be there."""
         if fresh:
-            self._zero("service_counters", service.id)
+            self._put("service_counters", service.id)
         self._put("service_names", service.id, text=service.name.encode())
         table, at = self._service_key(key)
         _bpf.update(
@@ -245,11 +245,6 @@ class Tables:
         table = self._table(name)
         what = f"write entry {index} of {name}"
         _bpf.update(table.map_fd, ct.c_uint32(index), table.Leaf(**values), what)
-
-    def _zero(self, name: str, index: int) -> None:
-        table = self._table(name)
-        what = f"clear entry {index} of {name}"
-        _bpf.update(table.map_fd, ct.c_uint32(index), table.Leaf(), what)
 
 
 def now_tick() -> int:

@@ -54,9 +54,13 @@ class Wanted:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for the file that restore reads."""
-        plain = {**vars(self), "sizes": vars(self.sizes)}
         return {
-            key: str(value) if isinstance(value, Path) else value for key, value in plain.items()
+            **vars(self),
+            "interfaces": list(self.interfaces),
+            "addresses": list(self.addresses),
+            "source": str(self.source),
+            "pins": str(self.pins),
+            "sizes": vars(self.sizes),
         }
 
     @classmethod
@@ -86,7 +90,7 @@ def wanted_of(arguments: Mapping[str, Any]) -> Wanted:
     if not arguments["interfaces"]:
         raise WantedError("interfaces: name at least one")
     for name, length in (("source_ipv4", 4), ("source_ipv6", 16)):
-        if arguments[name] and len(_address(name, arguments[name])) != length:
+        if arguments[name] and len(packed(_address(name, arguments[name]))) != length:
             raise WantedError(f"{name}: {arguments[name]} is of the other family")
     return Wanted(
         name=arguments["name"],
@@ -99,13 +103,13 @@ def wanted_of(arguments: Mapping[str, Any]) -> Wanted:
         hash_seed=seed,
         source_ipv4=arguments["source_ipv4"] or None,
         source_ipv6=arguments["source_ipv6"] or None,
-        addresses=tuple(canonical(a) for a in arguments["addresses"] if _address("addresses", a)),
+        addresses=tuple(_address("addresses", text) for text in arguments["addresses"]),
     )
 
 
-def _address(argument: str, text: str) -> bytes:
+def _address(argument: str, text: str) -> str:
     try:
-        return packed(canonical(text))
+        return canonical(text)
     except ValueError as error:
         raise WantedError(f"{argument}: {text!r} {error}") from None
 
@@ -122,16 +126,14 @@ def _require_sizes(sizes: Sizes) -> None:
 
 def remember(wanted: Wanted, state_dir: Path) -> bool:
     """Writes what restore shall bring back; returns whether that is news."""
-    path = wanted.file(state_dir)
-    content = _plain(wanted)
-    if _applied.load(path) == content:
+    if is_remembered(wanted, state_dir):
         return False
-    _applied.save(path, content)
+    _applied.save(wanted.file(state_dir), wanted.as_dict())
     return True
 
 
 def is_remembered(wanted: Wanted, state_dir: Path) -> bool:
-    return bool(_applied.load(wanted.file(state_dir)) == _plain(wanted))
+    return bool(_applied.load(wanted.file(state_dir)) == wanted.as_dict())
 
 
 def recall(path: Path) -> Wanted | None:
@@ -145,8 +147,3 @@ def recall(path: Path) -> Wanted | None:
         raise WantedError(
             f"{path} is not of this version ({error}): apply with Ansible again"
         ) from error
-
-
-def _plain(wanted: Wanted) -> dict[str, Any]:
-    data = wanted.as_dict()
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in data.items()}
