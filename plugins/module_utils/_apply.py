@@ -9,7 +9,7 @@ with `dry` each tells what it would do and writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,15 @@ class Outcome:
     data: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+
+def lacking(require: Callable[[], None]) -> str:
+    """Why a dry run cannot look closer on a host that no role has prepared; empty when it can."""
+    try:
+        require()
+    except L4lbError as error:
+        return f"not prepared yet, so not compared: {error}"
+    return ""
 
 
 # --- the program ---
@@ -91,14 +100,11 @@ def detach_program(wanted: Wanted, state_dir: Path, dry: bool = False) -> Outcom
 
 
 def _cannot_compile_dry(wanted: Wanted) -> str:
-    """Why check mode cannot look closer on this node; empty when it can."""
-    try:
-        _program.require_ready(wanted)
-    except L4lbError as error:
-        return f"not prepared yet, so the program is not compared: {error}"
-    if not _program.can_compile_dry(wanted):
-        return f"the maps of {wanted.name} are not pinned yet, so the program is not compared"
-    return ""
+    """As `lacking`; compiling also needs the maps, since it would make them."""
+    why_not = lacking(lambda: _program.require_ready(wanted))
+    if not why_not and not _program.can_compile_dry(wanted):
+        return f"not prepared yet, so not compared: the maps of {wanted.name} are not pinned"
+    return why_not
 
 
 def _wanted_lines(wanted: Wanted, tag: str) -> list[str]:
@@ -133,12 +139,9 @@ def apply_services(
 
     Raises ConfigError with all mistakes before anything is read or written.
     """
-    try:
-        require_netaddr()
-    except L4lbError as error:
-        if dry:  # on a host that the role has not prepared yet
-            return Outcome(True, warnings=[f"not compared: {error}"])
-        raise
+    if dry and (why_not := lacking(require_netaddr)):
+        return Outcome(True, warnings=[why_not])
+    require_netaddr()
     last = _applied.load(state_dir / SERVICES_FILE)
     fleet = parse(pools, services) if purge else merged(last, pools, services)
     tables = _open(pins, source, dry)

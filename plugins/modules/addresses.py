@@ -87,7 +87,7 @@ removed:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _links
-from ansible_collections.l4lb.xdp.plugins.module_utils._apply import Outcome
+from ansible_collections.l4lb.xdp.plugins.module_utils._apply import Outcome, lacking
 from ansible_collections.l4lb.xdp.plugins.module_utils._module import STATE, finish
 
 SPEC = {
@@ -101,6 +101,10 @@ SPEC = {
 def bring(module: AnsibleModule) -> Outcome:
     """Plans and, outside check mode, applies."""
     wanted = module.params
+    if module.check_mode and (why_not := lacking(_links.require_libraries)):
+        new = sorted(wanted["addresses"])
+        data = {"addresses": new, "added": new, "removed": []}
+        return Outcome(True, after=new, data=data, warnings=[why_not])
     plan = _links.plan_addresses(
         wanted["interface"], wanted["addresses"], wanted["purge"], wanted["state_dir"]
     )

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.l4lb.xdp.plugins.module_utils._apply import Outcome
+from ansible_collections.l4lb.xdp.plugins.module_utils import _links
+from ansible_collections.l4lb.xdp.plugins.module_utils._apply import Outcome, lacking
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import ConfigError
 from ansible_collections.l4lb.xdp.plugins.module_utils._module import finish
 
@@ -58,3 +59,10 @@ def test_error_becomes_a_failure_with_its_text(error: Exception, text: str) -> N
     finish(module, work, "things")
     assert module.result["failed"]
     assert module.result["msg"].startswith(text)
+
+
+def test_dry_run_says_what_a_host_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_links, "IMPORT_ERROR", None)
+    assert lacking(_links.require_libraries) == ""
+    monkeypatch.setattr(_links, "IMPORT_ERROR", "No module named 'pyroute2'")
+    assert "python3-pyroute2" in lacking(_links.require_libraries)
