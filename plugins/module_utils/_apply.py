@@ -3,21 +3,37 @@
 """One step each that modules and restore share: bring the program, bring the services, to what is
 wanted.
 
-Private to the collection. Each leaves the kernel and the file that restore reads in agreement;
-with `dry` each tells what it would do and writes nothing.
+Private to the collection. Each leaves the kernel and the file that restore reads in agreement, as
+the node's only writer; with `dry` each tells what it would do and writes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _applied, _plan, _program, _wanted
+from ansible_collections.l4lb.xdp.plugins.module_utils import (
+    _advice,
+    _applied,
+    _overrides,
+    _plan,
+    _predict,
+    _program,
+    _wanted,
+)
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import require_netaddr
-from ansible_collections.l4lb.xdp.plugins.module_utils._config import Fleet, parse
-from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
+from ansible_collections.l4lb.xdp.plugins.module_utils._config import (
+    Change,
+    ConfigError,
+    Fleet,
+    parse,
+    parse_change,
+)
+from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import Actual
+from ansible_collections.l4lb.xdp.plugins.module_utils._lock import writer
+from ansible_collections.l4lb.xdp.plugins.module_utils._outcome import Outcome, lacking
 from ansible_collections.l4lb.xdp.plugins.module_utils._program import Attachment, Loaded
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import (
     SchemaError,
@@ -30,29 +46,6 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._wanted import Wanted
 SERVICES_FILE = "services.json"
 
 
-@dataclass
-class Outcome:
-    """What was done, or with dry would be, in a person's lines; `data` goes into the module's
-    result.
-    """
-
-    changed: bool
-    before: list[str] = field(default_factory=list)
-    after: list[str] = field(default_factory=list)
-    data: dict[str, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-
-def lacking(require: Callable[[], None]) -> str:
-    """Why a dry run cannot look closer on a host that no role has prepared; empty when it can."""
-    try:
-        require()
-    except L4lbError as error:
-        return f"not prepared yet, so not compared: {error}"
-    return ""
-
-
 # --- the program ---
 
 
@@ -63,20 +56,24 @@ def attach_program(wanted: Wanted, state_dir: Path, dry: bool = False) -> Outcom
         if why_not:
             before = [f"{name}: not looked at" for name in wanted.interfaces]
             return Outcome(True, before, _wanted_lines(wanted, "new"), warnings=[why_not])
-    before = [str(each) for each in _program.attachments(wanted).values()]
-    loaded = _program.prepare(wanted, dry)
-    if dry:
-        changed = bool(_program.differs(loaded)) or loaded.changed
-        changed = changed or not _wanted.is_remembered(wanted, state_dir)
-        return Outcome(
-            changed, before, _wanted_lines(wanted, loaded.info.tag), _program_data(loaded)
-        )
-    released = release_interfaces(wanted, state_dir)
-    attached = _program.attach(loaded)
-    news = _wanted.remember(wanted, state_dir)
+        return _would_attach(wanted, state_dir)
+    with writer(state_dir, "l4lb.xdp.program") as waited:
+        before = [str(each) for each in _program.attachments(wanted).values()]
+        loaded = _program.prepare(wanted)
+        released = release_interfaces(wanted, state_dir)
+        attached = _program.attach(loaded)
+        news = _wanted.remember(wanted, state_dir)
     after = [str(each) for each in _program.attachments(wanted).values()]
     changed = bool(released or attached) or loaded.changed or news
-    return Outcome(changed, before, after, _program_data(loaded))
+    return Outcome(changed, before, after, _program_data(loaded), warnings=waited)
+
+
+def _would_attach(wanted: Wanted, state_dir: Path) -> Outcome:
+    before = [str(each) for each in _program.attachments(wanted).values()]
+    loaded = _program.prepare(wanted, dry=True)
+    changed = bool(_program.differs(loaded)) or loaded.changed
+    changed = changed or not _wanted.is_remembered(wanted, state_dir)
+    return Outcome(changed, before, _wanted_lines(wanted, loaded.info.tag), _program_data(loaded))
 
 
 def release_interfaces(wanted: Wanted, state_dir: Path) -> list[str]:
@@ -92,11 +89,14 @@ def detach_program(wanted: Wanted, state_dir: Path, dry: bool = False) -> Outcom
     remembered = wanted.file(state_dir).exists()
     before = [str(each) for each in _program.attachments(wanted).values()]
     changed = remembered or not _program.is_detached(wanted)
+    waited: list[str] = []
     if changed and not dry:
-        _applied.forget(wanted.file(state_dir))
-        _program.detach(wanted)
+        with writer(state_dir, "l4lb.xdp.program") as waited:
+            _applied.forget(wanted.file(state_dir))
+            _program.detach(wanted)
     after = before if not changed else [f"{name}: none" for name in wanted.interfaces]
-    return Outcome(changed, before, after, {"program": {"name": wanted.name, "interfaces": []}})
+    data = {"program": {"name": wanted.name, "interfaces": []}}
+    return Outcome(changed, before, after, data, warnings=waited)
 
 
 def _cannot_compile_dry(wanted: Wanted) -> str:
@@ -134,54 +134,79 @@ def apply_services(
     source: Path,
     state_dir: Path,
     dry: bool = False,
+    max_moved: float = 100,
 ) -> Outcome:
     """Makes the kernel hold these pools and services; with purge no others.
 
-    Raises ConfigError with all mistakes before anything is read or written.
+    max_moved: per cent. Raises ConfigError with all mistakes before anything is read or written,
+    RefusedError before anything is written.
     """
     if dry and (why_not := lacking(require_netaddr)):
         return Outcome(True, warnings=[why_not])
     require_netaddr()
-    last = _applied.load(state_dir / SERVICES_FILE)
-    fleet = parse(pools, services) if purge else merged(last, pools, services)
-    tables = _open(pins, source, dry)
-    if tables is None:
-        plan = _plan.make(fleet, _plan.Actual({}, {}, {}, Sizes()), lambda _pool: None, set, 1)
-        outcome = _services_outcome(plan, fleet, plan.changed or last != fleet.as_dict())
-        outcome.warnings = ["the balancer is not prepared yet: compared with an empty node"]
-        return outcome
-    return apply_fleet(fleet, tables, state_dir, dry)
+    change = parse_change(pools, services)
+    with ExitStack() as stack:
+        waited = [] if dry else stack.enter_context(writer(state_dir, "l4lb.xdp.services"))
+        last = _applied.load(state_dir / SERVICES_FILE)
+        fleet = change.fleet if purge else merged(last, change)
+        tables = _open(pins, source, dry)
+        if tables is None:
+            return _on_an_empty_node(fleet, last)
+        settings = tables.settings()
+        _advice.require_sources(fleet, settings["source_ipv4"], settings["source_ipv6"])
+        outcome = apply_fleet(fleet, tables, state_dir, dry, max_moved)
+    advice = _advice.warnings(fleet, tables.sizes.ring)
+    outcome.warnings = [*waited, *advice, *outcome.data["plan"]["overrides"]]
+    return outcome
 
 
-def apply_fleet(fleet: Fleet, tables: Tables, state_dir: Path, dry: bool = False) -> Outcome:
-    """Makes the kernel and the file hold this fleet and nothing else."""
+def apply_fleet(
+    fleet: Fleet, tables: Tables, state_dir: Path, dry: bool = False, max_moved: float = 100
+) -> Outcome:
+    """Makes the kernel hold this fleet, overrides included, and nothing else; and the files that
+    restore reads. The caller is the only writer.
+    """
     path, content = state_dir / SERVICES_FILE, fleet.as_dict()
     news = _applied.load(path) != content
+    overrides = _overrides.load(state_dir)
+    effective, standing = _overrides.overridden(fleet, overrides)
     now = now_tick()
-    plan = _plan.make(fleet, tables.actual(), tables.ring, tables.named_by_flows, now)
+    plan = _plan.make(effective, tables.actual(), tables.ring, tables.named_by_flows, now)
+    _predict.require_at_most(max_moved, plan.pool_shares, plan.service_shares)
     if not dry:
         if plan.changed:
             _plan.apply(plan, tables)
-            _plan.verify(fleet, tables, now)
+            _plan.verify(plan, effective, tables, now)
         if news:
             _applied.save(path, content)
-    return _services_outcome(plan, fleet, plan.changed or news)
+        _overrides.save(state_dir, standing)
+    changed = plan.changed or news or standing != overrides
+    return _services_outcome(plan, effective, changed, _overrides.lines(standing))
 
 
-def merged(last: Any, pools: Mapping[str, Any], services: Sequence[Any]) -> Fleet:
-    """What was applied last, with these entries added or in place of theirs."""
-    given = parse({**(last or {}).get("pools", {}), **pools}, services)
-    keys = {service.key for service in given.services} | {
-        service.name for service in given.services
-    }
+def merged(last: Any, change: Change) -> Fleet:
+    """What was applied last, with the change's entries added, in place of theirs, or gone."""
+    given, before = change.fleet.as_dict(), last or {"pools": {}, "services": []}
+    names = {service.name for service in change.fleet.services}
+    keys = {service.key for service in change.fleet.services}
+    gone = names | keys | change.absent_services
     kept = [
         service
-        for service in (last or {}).get("services", [])
-        if service["name"] not in keys
-        and (service["address"], service["protocol"], service["port"]) not in keys
+        for service in before["services"]
+        if not gone & {service["name"], (service["address"], service["protocol"], service["port"])}
     ]
-    whole = given.as_dict()
-    return parse(whole["pools"], [*kept, *whole["services"]])
+    mistakes = [
+        f"l4lb_pools.{service['pool']}: is absent, but service {service['name']}, applied before, "
+        "uses it; give that service another pool, or state: absent"
+        for service in kept
+        if service["pool"] in change.absent_pools
+    ]
+    if mistakes:
+        raise ConfigError(mistakes)
+    pools = {
+        name: pool for name, pool in before["pools"].items() if name not in change.absent_pools
+    }
+    return parse({**pools, **given["pools"]}, [*given["services"], *kept])
 
 
 def _open(pins: Path, source: Path, dry: bool) -> Tables | None:
@@ -196,14 +221,23 @@ def _open(pins: Path, source: Path, dry: bool) -> Tables | None:
     return Tables(pins, source)
 
 
-def _services_outcome(plan: _plan.Plan, fleet: Fleet, changed: bool) -> Outcome:
-    predictions = plan.predictions()
-    data = {"pools": predictions, "services": len(fleet.services)}
-    notes = [
-        f"pool {name}: {share['moved']} % of new flows go elsewhere "
-        f"({share['unavoidable']} % unavoidable, {share['collateral']} % collateral), "
-        f"{share['broken']} % of old flows break"
-        for name, share in predictions.items()
-        if share["moved"] or share["broken"]
-    ]
-    return Outcome(changed, plan.before, plan.after, {"plan": data}, notes)
+def _on_an_empty_node(fleet: Fleet, last: Any) -> Outcome:
+    plan = _plan.make(fleet, Actual({}, {}, {}, Sizes()), lambda _pool: None, set, 1)
+    outcome = _services_outcome(plan, fleet, plan.changed or last != fleet.as_dict(), [])
+    outcome.warnings = ["the balancer is not prepared yet: compared with an empty node"]
+    return outcome
+
+
+def _services_outcome(
+    plan: _plan.Plan, fleet: Fleet, changed: bool, overrides: list[str]
+) -> Outcome:
+    shares = {
+        "pools": {name: each.percent() for name, each in plan.pool_shares.items()},
+        "services": {name: each.percent() for name, each in plan.service_shares.items()},
+    }
+    writes = {kind.replace(" ", "_"): len(entries) for kind, entries in plan.writes.items()}
+    backends = sum(len(pool.backends) for pool in fleet.pools)
+    held = {"services": len(fleet.services), "pools": len(fleet.pools), "backends": backends}
+    data = {"plan": {**shares, "writes": writes, "holds": held, "overrides": overrides}}
+    notes = _predict.sentences(plan.pool_shares, plan.service_shares)
+    return Outcome(changed, plan.before, plan.after, data, notes)

@@ -12,8 +12,10 @@ import contextlib
 import ctypes as ct
 import errno
 import os
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -266,11 +268,15 @@ def read_batches(
         begin_at = ct.cast(begin, ct.POINTER(ct.c_uint32)) if begin else None
         token_at = ct.cast(token, ct.POINTER(ct.c_uint32))
         failed = lib.bpf_lookup_batch(fd, begin_at, token_at, keys, values, ct.byref(count))
-        number = ct.get_errno()
-        if failed and number != errno.ENOENT:
+        number = ct.get_errno() if failed else 0
+        if number == errno.ENOSPC:  # the next bucket of a hash is larger than the whole batch
+            size *= 2
+            keys, values = (key_type * size)(), (value_type * size)()
+            continue
+        if number not in (0, errno.ENOENT):
             raise BpfError("read a map", number)
         yield keys, values, count.value
-        if failed:
+        if number:
             return
         begin = token
 
@@ -278,11 +284,17 @@ def read_batches(
 def write_array(fd: int, values: bytes, value_size: int) -> None:
     """Fills an array map from its first entry on."""
     total = len(values) // value_size
-    keys = (ct.c_uint32 * total)(*range(total))
+    keys = _first_keys(total)
     buffer = ct.create_string_buffer(values, len(values))
     count = ct.c_uint32(total)
     if lib.bpf_update_batch(fd, keys, buffer, ct.byref(count)):
         raise BpfError(f"write an array of {total} entries", ct.get_errno())
+
+
+@lru_cache(maxsize=2)
+def _first_keys(total: int) -> Any:
+    """0, 1, 2 ...: the same for every ring of a fleet."""
+    return (ct.c_uint32 * total).from_buffer(array("I", range(total)))
 
 
 def read_array(fd: int, entries: int, value_size: int) -> bytes:

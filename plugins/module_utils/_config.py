@@ -9,7 +9,7 @@ the variable, the entry, the value found and what is allowed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import order
@@ -21,6 +21,7 @@ SUPPORTED_FORWARDING = ("ipip",)
 """The forwarding modes that the data plane has."""
 TRACKING = ("adaptive", "always", "never")
 STATES = ("active", "draining", "disabled")
+PRESENCE = ("present", "absent")
 PROTOCOLS = ("tcp", "udp")
 HEALTH_CHECKS = ("none", "tcp", "http", "https", "dns", "udp", "command")
 
@@ -99,34 +100,63 @@ class Fleet:
         """Plain data in inventory's shape, canonical: `parse(**fleet.as_dict()) == fleet`."""
         return {
             "pools": {pool.name: _pool_as_dict(pool) for pool in self.pools},
-            "services": [asdict(service) for service in self.services],
+            "services": [dict(vars(service)) for service in self.services],
         }
 
 
+@dataclass(frozen=True)
+class Change:
+    """Entries to be there, and those to be gone: pools by name, services by name or key."""
+
+    fleet: Fleet
+    absent_pools: frozenset[str] = frozenset()
+    absent_services: frozenset[str | tuple[str, str, int]] = frozenset()
+
+
 def parse(pools: Mapping[str, Any], services: Sequence[Any]) -> Fleet:
-    """The fleet that `l4lb_pools` and `l4lb_services` describe.
+    """The fleet that `l4lb_pools` and `l4lb_services` describe, less what is absent in them.
 
     Integers may be written as strings, as templates give them. Raises ConfigError, and nothing
     else, for whatever YAML can hold.
     """
+    return parse_change(pools, services).fleet
+
+
+def parse_change(pools: Mapping[str, Any], services: Sequence[Any]) -> Change:
+    """As `parse`, telling also what has `state: absent`."""
     of_pools, of_services = Reader(), Reader()
-    found_services = _read_services(of_services, services, pools)
-    owners = {service.address: i for i, service in reversed(list(found_services.items()))}
-    found_pools = _read_pools(of_pools, pools, owners)
+    present, absent = _read_services(of_services, services, pools)
+    owners = {service.address: i for i, service in reversed(list(present.items()))}
+    found_pools, absent_pools = _read_pools(of_pools, pools, owners)
+    by_name = {pool.name: pool for pool in found_pools}
+    for i, service in present.items():
+        _require_check_port(of_services, i, service, by_name.get(service.pool))
     mistakes = of_pools.mistakes + of_services.mistakes
     if mistakes:
         raise ConfigError(mistakes)
-    return Fleet(
+    fleet = Fleet(
         tuple(sorted(found_pools, key=lambda pool: pool.name)),
-        tuple(sorted(found_services.values(), key=_service_order)),
+        tuple(sorted(present.values(), key=_service_order)),
     )
+    return Change(fleet, frozenset(absent_pools), frozenset(absent))
+
+
+def _require_check_port(reader: Reader, i: int, service: Service, pool: Pool | None) -> None:
+    """A health check asks at its own port or at the service's: one of them must be one."""
+    if pool is None or service.port or pool.health_check.port:
+        return
+    if pool.health_check.type not in ("none", "command"):
+        reader.add(
+            f"l4lb_services[{i}].port: 0 is any port, and the health check of its pool needs one: "
+            f"set l4lb_pools.{pool.name}.health_check.port"
+        )
 
 
 def _pool_as_dict(pool: Pool) -> dict[str, Any]:
-    data = asdict(pool)
+    data = dict(vars(pool))
     del data["name"]
-    data["backends"] = [asdict(backend) for backend in pool.backends]
-    data["health_check"] = {k: v for k, v in data["health_check"].items() if v is not None}
+    data["backends"] = [dict(vars(backend)) for backend in pool.backends]
+    data["health_check"] = {k: v for k, v in vars(pool.health_check).items() if v is not None}
     return data
 
 
@@ -134,17 +164,31 @@ def _service_order(service: Service) -> tuple[Any, ...]:
     return (*order(service.address), service.protocol, service.port)
 
 
-def _read_pools(reader: Reader, value: Any, owners: Mapping[str, int]) -> list[Pool]:
-    """owners: the index of the service that has an address."""
-    pools = []
+def _read_pools(
+    reader: Reader, value: Any, owners: Mapping[str, int]
+) -> tuple[list[Pool], list[str]]:
+    """Pools, and the names of those that are absent. owners: the index of the service that has an
+    address.
+    """
+    pools, absent = [], []
     for key, entry in reader.mapping("l4lb_pools", value).items():
         name = reader.name("l4lb_pools", key)
         if name is None:
             continue
-        fields = reader.fields(f"l4lb_pools.{name}", entry, Pool, omit="name")
-        if fields is not None:
+        fields = reader.fields(f"l4lb_pools.{name}", entry, Pool, "name", _presence(entry))
+        if fields is None:
+            continue
+        if fields.choice("state", PRESENCE) == "absent":
+            absent.append(name)
+        else:
             pools.append(_read_pool(fields, name, owners))
-    return pools
+    return pools, absent
+
+
+def _presence(entry: Any) -> str:
+    """The state that an entry itself has."""
+    gone = isinstance(entry, Mapping) and entry.get("state") == "absent"
+    return "absent" if gone else "present"
 
 
 def _read_pool(fields: Fields, name: str, owners: Mapping[str, int]) -> Pool:
@@ -217,16 +261,27 @@ def _read_health_check(fields: Fields) -> HealthCheck:
     )
 
 
-def _read_services(reader: Reader, value: Any, pools: Any) -> dict[int, Service]:
-    """Services that have at least a name and an address, by their index in inventory."""
+def _read_services(
+    reader: Reader, value: Any, pools: Any
+) -> tuple[dict[int, Service], list[str | tuple[str, str, int]]]:
+    """Services that have at least a name and an address, by their index in inventory; and names
+    and keys of those that are absent.
+    """
     services: dict[int, Service] = {}
     names: dict[str, int] = {}
     keys: dict[tuple[str, str, int], int] = {}
-    known = sorted(filter(_is_text, pools)) if isinstance(pools, Mapping) else []
+    absent: dict[str | tuple[str, str, int], int] = {}
+    known = _present_pools(pools)
     for i, entry in enumerate(reader.sequence("l4lb_services", value)):
-        fields = reader.fields(f"l4lb_services[{i}]", entry, Service)
-        service = _read_service(fields, known) if fields is not None else None
-        if fields is None or service is None:
+        where = f"l4lb_services[{i}]"
+        fields = reader.fields(where, entry, Service, state=_presence(entry))
+        if fields is None:
+            continue
+        if fields.choice("state", PRESENCE) == "absent":
+            absent.update(dict.fromkeys(_read_absent(fields), i))
+            continue
+        service = _read_service(fields, known)
+        if service is None:
             continue
         services[i] = service
         first = names.setdefault(service.name, i)
@@ -234,9 +289,38 @@ def _read_services(reader: Reader, value: Any, pools: Any) -> dict[int, Service]
             fields.refuse("name", service.name, f"is the name of l4lb_services[{first}], too")
         first = keys.setdefault(service.key, i) if fields.good("port", "protocol") else i
         if first != i:
-            what = f"{service.address}, {service.protocol} port {service.port}"
-            reader.add(f"l4lb_services[{i}]: {what} is l4lb_services[{first}] already")
-    return services
+            reader.add(f"{where}: {_key_text(service.key)} is l4lb_services[{first}] already")
+    for what, i in absent.items():
+        held = keys.get(what) if isinstance(what, tuple) else names.get(what)
+        if held is not None:
+            text = _key_text(what) if isinstance(what, tuple) else what
+            reader.add(f"l4lb_services[{i}]: {text} is absent here, present in [{held}]")
+    return services, list(absent)
+
+
+def _present_pools(pools: Any) -> list[str]:
+    if not isinstance(pools, Mapping):
+        return []
+    return sorted(
+        name
+        for name, entry in pools.items()
+        if isinstance(name, str) and _presence(entry) == "present"
+    )
+
+
+def _read_absent(fields: Fields) -> list[str | tuple[str, str, int]]:
+    """By what a service that shall be gone is known: its name, its key, or both."""
+    known: list[str | tuple[str, str, int]] = []
+    name, address = fields.name("name"), fields.address("address")
+    port = fields.integer("port", 0, 65535, "0 is any port")
+    protocol = fields.choice("protocol", PROTOCOLS)
+    if name is not None:
+        known.append(name)
+    if address is not None and fields.good("port", "protocol"):
+        known.append((address, protocol, port))
+    if not known:
+        fields.reader.add(f"{fields.where}: gives neither name nor address, protocol and port")
+    return known
 
 
 def _read_service(fields: Fields, known: Sequence[str]) -> Service | None:
@@ -251,8 +335,9 @@ def _read_service(fields: Fields, known: Sequence[str]) -> Service | None:
     return Service(name, address, port, protocol, pool)
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+def _key_text(key: tuple[str, str, int]) -> str:
+    address, protocol, port = key
+    return f"{address}, {protocol} port {port}"
 
 
 def _some(names: Sequence[str], limit: int = 10) -> str:

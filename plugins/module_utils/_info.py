@@ -14,7 +14,7 @@ from typing import Any, Union
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _links, _rings
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import order
-from ansible_collections.l4lb.xdp.plugins.module_utils._plan import Actual
+from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import Actual
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import schema
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables
 

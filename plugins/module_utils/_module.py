@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils._applied import STATE_DIR
-from ansible_collections.l4lb.xdp.plugins.module_utils._apply import Outcome
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
+from ansible_collections.l4lb.xdp.plugins.module_utils._outcome import Outcome
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import PINS, SOURCE
 
 PATHS = {
@@ -29,7 +29,7 @@ def finish(module: Any, work: Callable[[], Outcome], subject: str) -> None:
     try:
         outcome = work()
     except L4lbError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=str(error), **error.data)
         return
     except OSError as error:
         module.fail_json(msg=f"the system refuses: {error}")
@@ -45,11 +45,15 @@ def finish(module: Any, work: Callable[[], Outcome], subject: str) -> None:
 
 
 def _diffs(outcome: Outcome, subject: str) -> list[dict[str, str]]:
+    """Only the lines that differ: each says by itself what it is about, and of thousands of
+    services the others would not be read.
+    """
+    kept = set(outcome.before) & set(outcome.after)
     diff = {
         "before_header": subject,
-        "before": _text(outcome.before),
+        "before": _text([line for line in outcome.before if line not in kept]),
         "after_header": subject,
-        "after": _text(outcome.after),
+        "after": _text([line for line in outcome.after if line not in kept]),
     }
     if not outcome.notes:
         return [diff]

@@ -68,21 +68,26 @@ class Reader:
         self.refuse(where, value, "is not a name: a-z 0-9 _ . -, up to 63, the first a-z or 0-9")
         return None
 
-    def fields(self, where: str, value: Any, shape: type, omit: str = "") -> Fields | None:
+    def fields(
+        self, where: str, value: Any, shape: type, omit: str = "", state: str = ""
+    ) -> Fields | None:
         """The entry that becomes a dataclass `shape`; None unless it is a dictionary.
 
         Refuses keys that shape does not have, and misses those without a default there. `omit`
-        names a field that comes from elsewhere.
+        names a field that comes from elsewhere. `state`: the entry's own, present or absent, which
+        shape does not have; an absent entry misses nothing.
         """
         if not isinstance(value, Mapping):
             self.refuse(where, value, "is not a dictionary")
             return None
         known = {f.name: f.default for f in fields(shape) if f.name != omit}
+        if state:
+            known["state"] = "present"
         for key in value:
             if key not in known:
                 self.add(f"{where}: unknown key {shown(key)}; known are {', '.join(sorted(known))}")
         for key, default in known.items():
-            if default is MISSING and key not in value:
+            if default is MISSING and key not in value and state != "absent":
                 self.add(f"{where}.{key}: is missing")
         return Fields(self, where, value, known)
 

@@ -13,12 +13,20 @@ import sys
 from pathlib import Path
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _applied, _links, _program, _wanted
-from ansible_collections.l4lb.xdp.plugins.module_utils._apply import SERVICES_FILE, apply_services
+from ansible_collections.l4lb.xdp.plugins.module_utils._apply import SERVICES_FILE, apply_fleet
+from ansible_collections.l4lb.xdp.plugins.module_utils._config import parse
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
+from ansible_collections.l4lb.xdp.plugins.module_utils._lock import writer
+from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables
 
 
 def restore(state_dir: Path) -> list[str]:
     """Restores addresses, then programs; returns a line for each thing that came back."""
+    with writer(state_dir, "l4lb-restore.service"):
+        return _restore(state_dir)
+
+
+def _restore(state_dir: Path) -> list[str]:
     done = [f"address {text}" for text in _links.restore_addresses(str(state_dir))]
     for name in _wanted.NAMES:
         wanted = _wanted.recall(state_dir / f"program-{name}.json")
@@ -38,7 +46,8 @@ def _restore_services(wanted: _wanted.Wanted, state_dir: Path) -> list[str]:
     saved = _applied.load(state_dir / SERVICES_FILE)
     if saved is None:
         return []
-    apply_services(saved["pools"], saved["services"], True, wanted.pins, wanted.source, state_dir)
+    fleet = parse(saved["pools"], saved["services"])
+    apply_fleet(fleet, Tables(wanted.pins, wanted.source), state_dir)
     return [f"{len(saved['services'])} services over {len(saved['pools'])} pools"]
 
 

@@ -55,8 +55,8 @@ def build(algorithm: str, weights: Mapping[str, int], size: int) -> list[int]:
     algorithm: "maglev" or "rendezvous". weights: address -> integer >= 1. size: a prime.
     A backend's share is weight / sum(weights): maglev gives it to within (1 + share * backends) / 2
     slots, rendezvous as far as chance allows (standard deviation sqrt(share * size) slots).
-    maglev costs about size * ln(size) steps, rendezvous size * backends.
-    Raises ValueError for anything else.
+    maglev costs about size * ln(size) steps, rendezvous size * backends. Pools with the same
+    backends share the result: do not change it. Raises ValueError for anything else.
     """
     if algorithm not in _ALGORITHMS:
         raise ValueError(f"algorithm {algorithm!r} is not one of {', '.join(sorted(_ALGORITHMS))}")
@@ -68,9 +68,13 @@ def build(algorithm: str, weights: Mapping[str, int], size: int) -> list[int]:
         raise ValueError("a weight is below 1")
     if not weights:
         return [NONE] * size
-    addresses = ordered(weights)
+    return _filled(algorithm, tuple((a, weights[a]) for a in ordered(weights)), size)
+
+
+@lru_cache(maxsize=16)
+def _filled(algorithm: str, backends: tuple[tuple[str, int], ...], size: int) -> list[int]:
     fill = _ALGORITHMS[algorithm]
-    return fill([packed(a) for a in addresses], [weights[a] for a in addresses], size)
+    return fill([packed(a) for a, _weight in backends], [weight for _a, weight in backends], size)
 
 
 @lru_cache(maxsize=64)
@@ -293,11 +297,6 @@ def settle(slots: Slots, now: int, after_ticks: int, busy: Collection[int] = ())
     return Slots(slots.current, previous, tracked)
 
 
-def changed(before: Slots, after: Slots) -> int:
-    """In how many slots the current backend differs."""
-    return sum(map(int.__ne__, before.current, after.current))
-
-
 @dataclass(frozen=True)
 class Moved:
     """Which share of all slots a change gives to another backend, each 0..1.
@@ -310,10 +309,12 @@ class Moved:
     collateral: float
 
 
-def moved(before: Slots, desired: Sequence[int]) -> Moved:
-    """The disruption of a change to `desired`. A slot without a backend has no flows to move."""
-    had, gets = Counter(before.current), Counter(desired)
-    count = sum(map(lambda old, new: old not in (0, new), before.current, desired))
+def moved(before: Sequence[int], desired: Sequence[int]) -> Moved:
+    """The disruption of a change of each slot's backend. A slot without one, 0, has no flows to
+    move.
+    """
+    had, gets = Counter(before), Counter(desired)
+    count = sum(map(lambda old, new: old not in (0, new), before, desired))
     least = sum(max(0, n - gets[backend]) for backend, n in had.items() if backend)
-    size = len(before)
+    size = max(1, len(before))
     return Moved(count / size, least / size, (count - least) / size)

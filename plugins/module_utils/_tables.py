@@ -17,7 +17,7 @@ from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import packed
-from ansible_collections.l4lb.xdp.plugins.module_utils._plan import (
+from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
     Actual,
     BackendEntry,
     PoolEntry,
@@ -161,12 +161,13 @@ class Tables:
         """Packets and bytes by backend index."""
         return list(self._counters("backend_counters"))
 
+    def backend_counter(self, index: int) -> dict[str, int]:
+        """Packets and bytes of one backend."""
+        return _total(self._table("backend_counters")[index])
+
     def _counters(self, name: str) -> Iterator[dict[str, int]]:
         for _key, cpus in self._entries(name):
-            yield {
-                "packets": sum(cpu.packets for cpu in cpus),
-                "bytes": sum(cpu.bytes for cpu in cpus),
-            }
+            yield _total(cpus)
 
     # --- writing, an entry at a time ---
 
@@ -245,6 +246,10 @@ class Tables:
         table = self._table(name)
         what = f"write entry {index} of {name}"
         _bpf.update(table.map_fd, ct.c_uint32(index), table.Leaf(**values), what)
+
+
+def _total(cpus: Any) -> dict[str, int]:
+    return {"packets": sum(cpu.packets for cpu in cpus), "bytes": sum(cpu.bytes for cpu in cpus)}
 
 
 def now_tick() -> int:

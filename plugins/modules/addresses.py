@@ -87,8 +87,8 @@ removed:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _links
-from ansible_collections.l4lb.xdp.plugins.module_utils._apply import Outcome, lacking
 from ansible_collections.l4lb.xdp.plugins.module_utils._module import STATE, finish
+from ansible_collections.l4lb.xdp.plugins.module_utils._outcome import Outcome, lacking
 
 SPEC = {
     "interface": {"type": "str", "default": "lo"},

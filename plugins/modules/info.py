@@ -88,9 +88,9 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.l4lb.xdp.plugins.module_utils._apply import Outcome
 from ansible_collections.l4lb.xdp.plugins.module_utils._info import info
 from ansible_collections.l4lb.xdp.plugins.module_utils._module import PATHS, finish
+from ansible_collections.l4lb.xdp.plugins.module_utils._outcome import Outcome
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from scapy.packet import Packet
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _rings
 from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import flow_hash, slot
-from ansible_collections.l4lb.xdp.plugins.module_utils._plan import BackendEntry
+from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import BackendEntry
 from ansible_collections.l4lb.xdp.plugins.module_utils._rings import Slots
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import now_tick
 

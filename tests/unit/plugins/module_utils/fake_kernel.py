@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ansible_collections.l4lb.xdp.plugins.module_utils._plan import (
+from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
     Actual,
     BackendEntry,
     PoolEntry,

@@ -225,7 +225,7 @@ def test_addresses_are_text(address: Any) -> None:
         (
             {"helth_check": {}},
             ": unknown key 'helth_check'; known are algorithm, backends, forwarding, health_check,"
-            " minimum_healthy, settle, tracking, udp_transition",
+            " minimum_healthy, settle, state, tracking, udp_transition",
         ),
         ({"health_check": "http"}, ".health_check: 'http' is not a dictionary"),
         (
@@ -293,7 +293,7 @@ def test_service_needs_all_its_keys(key: str) -> None:
         ({"pool": 5}, ".pool: 5 is not text"),
         (
             {"vip": "x"},
-            ": unknown key 'vip'; known are address, name, pool, port, protocol",
+            ": unknown key 'vip'; known are address, name, pool, port, protocol, state",
         ),
     ],
 )

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _links
-from ansible_collections.l4lb.xdp.plugins.module_utils._apply import Outcome, lacking
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import ConfigError
 from ansible_collections.l4lb.xdp.plugins.module_utils._module import finish
+from ansible_collections.l4lb.xdp.plugins.module_utils._outcome import Outcome, lacking
 
 
 class Module:

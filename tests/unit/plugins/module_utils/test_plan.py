@@ -179,7 +179,7 @@ def test_prediction_of_an_added_backend() -> None:
     kernel = FakeKernel(Sizes(ring=10007, services=4, pools=2, backends=8, flows=8))
     bring(fleet_of({"web": members("10.0.0.1", "10.0.0.2")}), kernel)
     plan = bring(fleet_of({"web": members("10.0.0.1", "10.0.0.2", "10.0.0.3")}), kernel)
-    share = plan.predictions()["web"]
+    share = plan.pool_shares["web"].percent()
     assert share["unavoidable"] == pytest.approx(33.3, abs=0.1)
     assert share["moved"] == pytest.approx(share["unavoidable"] + share["collateral"], abs=0.02)
     assert share["collateral"] < 10
@@ -190,9 +190,9 @@ def test_prediction_of_a_removed_backend_says_what_breaks() -> None:
     kernel = FakeKernel(Sizes(ring=10007, services=4, pools=2, backends=8, flows=8))
     bring(fleet_of({"web": members("10.0.0.1", "10.0.0.2")}), kernel)
     plan = plan_for(fleet_of({"web": members("10.0.0.1")}), kernel)
-    assert plan.predictions()["web"]["broken"] == pytest.approx(50, abs=0.1)
+    assert plan.pool_shares["web"].percent()["broken"] == pytest.approx(50, abs=0.1)
     drained = fleet_of({"web": members("10.0.0.1") + members("10.0.0.2", state="draining")})
-    assert plan_for(drained, kernel).predictions()["web"]["broken"] == 0
+    assert plan_for(drained, kernel).pool_shares["web"].percent()["broken"] == 0
 
 
 def test_diff_of_one_change_is_one_line() -> None:
@@ -216,11 +216,11 @@ def test_never_tracked_pool_keeps_settled_slots() -> None:
 def test_read_back_notices_another_writer() -> None:
     kernel = FakeKernel()
     fleet = fleet_of({"web": members("10.0.0.1")}, "www web 80")
-    bring(fleet, kernel)
-    _plan.verify(fleet, kernel, NOW)
+    plan = bring(fleet, kernel)
+    _plan.verify(plan, fleet, kernel, NOW)
     kernel.services.clear()
-    with pytest.raises(PlanError, match="another writer"):
-        _plan.verify(fleet, kernel, NOW)
+    with pytest.raises(PlanError, match="somebody else writes"):
+        _plan.verify(plan, fleet, kernel, NOW)
 
 
 def test_times_survive_the_kernel() -> None:

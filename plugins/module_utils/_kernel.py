@@ -1,0 +1,86 @@
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a node's maps hold, as plain data in inventory's words.
+
+Private to the collection. Knows neither bcc nor plans: `Kernel` is what `_tables.Tables` offers and
+a test can fake.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from ansible_collections.l4lb.xdp.plugins.module_utils._rings import Slots
+from ansible_collections.l4lb.xdp.plugins.module_utils._schema import Sizes
+
+LIVING = ("active", "draining")
+
+
+class ServiceKey(NamedTuple):
+    """What tells services apart on the wire; protocol is a word."""
+
+    address: str
+    port: int
+    protocol: str
+
+
+@dataclass(frozen=True)
+class ServiceEntry:
+    """struct service; pool is a pool's index."""
+
+    id: int
+    pool: int
+    name: str
+
+
+@dataclass(frozen=True)
+class PoolEntry:
+    """struct pool; times in ticks."""
+
+    name: str
+    algorithm: str
+    forwarding: str
+    tracking: str
+    udp_transition: int
+    settle: int
+    ring_digest: int = 0
+
+
+@dataclass(frozen=True)
+class BackendEntry:
+    """struct backend; pool is a pool's index, state also `removed`."""
+
+    pool: int
+    address: str
+    weight: int
+    state: str
+    health: str = "up"
+
+    @property
+    def lives(self) -> bool:
+        return self.state in LIVING and self.health == "up"
+
+
+@dataclass(frozen=True)
+class Actual:
+    """What the kernel holds, rings apart."""
+
+    services: dict[ServiceKey, ServiceEntry]
+    pools: dict[int, PoolEntry]
+    backends: dict[int, BackendEntry]
+    sizes: Sizes
+
+
+class Kernel(Protocol):
+    """What a plan is made against and written to."""
+
+    def actual(self) -> Actual: ...
+    def ring(self, pool: int) -> Slots | None: ...
+    def named_by_flows(self) -> set[int]: ...
+    def put_pool(self, index: int, pool: PoolEntry) -> None: ...
+    def remove_pool(self, index: int) -> None: ...
+    def put_ring(self, pool: int, slots: Slots) -> None: ...
+    def put_backend(self, index: int, backend: BackendEntry, fresh: bool) -> None: ...
+    def put_service(self, key: ServiceKey, service: ServiceEntry, fresh: bool) -> None: ...
+    def remove_service(self, key: ServiceKey, service: ServiceEntry) -> None: ...

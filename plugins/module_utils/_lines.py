@@ -1,0 +1,69 @@
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a person reads of a fleet and of a kernel: inventory's words, a line an entry.
+
+Private to the collection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from ansible_collections.l4lb.xdp.plugins.module_utils import _rings
+from ansible_collections.l4lb.xdp.plugins.module_utils._address import order
+from ansible_collections.l4lb.xdp.plugins.module_utils._config import Backend, Fleet, Pool
+from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
+    Actual,
+    BackendEntry,
+    PoolEntry,
+    ServiceKey,
+)
+
+
+def of_fleet(fleet: Fleet, entry_of: Callable[[Pool], PoolEntry]) -> list[str]:
+    """What inventory asks for."""
+    return _write(
+        ((pool.name, entry_of(pool), pool.backends) for pool in fleet.pools),
+        ((s.name, ServiceKey(s.address, s.port, s.protocol), s.pool) for s in fleet.services),
+    )
+
+
+def of_kernel(actual: Actual) -> list[str]:
+    """What the kernel holds."""
+    members: dict[int, list[BackendEntry]] = {index: [] for index in actual.pools}
+    for backend in actual.backends.values():
+        if backend.state != "removed" and backend.pool in members:
+            members[backend.pool].append(backend)
+    names = {index: pool.name for index, pool in actual.pools.items()}
+    return _write(
+        ((pool.name, pool, members[index]) for index, pool in actual.pools.items()),
+        ((s.name, key, names.get(s.pool, "?")) for key, s in actual.services.items()),
+    )
+
+
+def _write(
+    pools: Iterable[tuple[str, PoolEntry, Sequence[Backend | BackendEntry]]],
+    services: Iterable[tuple[str, ServiceKey, str]],
+) -> list[str]:
+    lines = []
+    for name, pool, backends in sorted(pools, key=lambda item: item[0]):
+        lines.append(
+            f"pool {name}: {pool.algorithm} {pool.forwarding} tracking {pool.tracking} "
+            f"udp_transition {_rings.seconds(pool.udp_transition)} "
+            f"settle {_rings.seconds(pool.settle)}"
+        )
+        for backend in sorted(backends, key=lambda b: order(b.address)):
+            lines.append(
+                f"pool {name} backend {backend.address}: weight {backend.weight} {backend.state}"
+            )
+    for name, key, pool_name in sorted(services, key=_service_order):
+        where = f"[{key.address}]" if ":" in key.address else key.address
+        lines.append(
+            f"service {name}: {where}:{key.port or 'any'}/{key.protocol} -> pool {pool_name}"
+        )
+    return lines
+
+
+def _service_order(item: tuple[str, ServiceKey, str]) -> tuple[Any, ...]:
+    return order(item[1].address), item[1].port, item[1].protocol
