@@ -1,0 +1,254 @@
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a packet goes on this node, and why: what bpf/balancer.c does with it, step by step.
+
+Private to the collection. Reads only: no counter, flow or cached next hop changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _links, _nexthop, _steer
+from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import flow_hash
+from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import slot as slot_number
+from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
+    BackendEntry,
+    PoolEntry,
+    ServiceEntry,
+    ServiceKey,
+)
+from ansible_collections.l4lb.xdp.plugins.module_utils._lookup import Lookup
+from ansible_collections.l4lb.xdp.plugins.module_utils._packet import Packet, endpoint
+from ansible_collections.l4lb.xdp.plugins.module_utils._rings import seconds
+from ansible_collections.l4lb.xdp.plugins.module_utils._tables import PROTOCOLS, Tables, now_tick
+
+
+@dataclass
+class Explanation:
+    """The answer, filled in as far as the packet gets; see the module's RETURN."""
+
+    packet: dict[str, Any]
+    service: dict[str, Any] | None = None
+    pool: dict[str, Any] | None = None
+    hash: str | None = None
+    slot: dict[str, Any] | None = None
+    flow: dict[str, Any] | None = None
+    backend: dict[str, Any] | None = None
+    tunnel: dict[str, Any] | None = None
+    nexthop: dict[str, Any] | None = None
+    verdict: str = "pass_foreign"
+    why: list[str] = field(default_factory=list)
+
+
+class Explainer:
+    """Explains packets by the live maps and routes of a node; compiles once for all of them."""
+
+    def __init__(self, tables: Tables, source: Path, pins: Path) -> None:
+        self._lookup = Lookup(tables)
+        self._ring_size = tables.sizes.ring
+        self._settings = tables.settings()
+        self._asker = _nexthop.Asker(source, pins, tables.sizes)
+        self._running = running(pins)
+
+    def explain(self, packet: Packet, interface: str | None = None) -> dict[str, Any]:
+        """What happens to a packet that comes in by the interface; None: the first that balances.
+
+        Raises L4lbError when there is no such interface.
+        """
+        ingress, note = _ingress(packet, interface, self._running)
+        answer = Explanation(_arguments(packet, ingress), why=note)
+        if not packet.is_balanced:
+            answer.why.append(f"only tcp and udp are balanced: {packet} {_FOREIGN}")
+            return vars(answer)
+        found = self._lookup.service(packet)
+        if found is None:
+            answer.why.append(_no_service_text(packet))
+            return vars(answer)
+        index = self._steer(answer, packet, *found)
+        if index:
+            self._forward(answer, index, ingress)
+        return vars(answer)
+
+    def _steer(
+        self, answer: Explanation, packet: Packet, key: ServiceKey, service: ServiceEntry
+    ) -> int:
+        """Service to backend; returns the backend's index, 0 for none."""
+        pool = self._lookup.pool(service.pool)
+        answer.service = {"name": service.name, **key._asdict()}
+        answer.pool = {
+            "name": pool.name,
+            "tracking": pool.tracking,
+            "algorithm": pool.algorithm,
+            "forwarding": pool.forwarding,
+        }
+        answer.why.append(_service_text(packet, key, service, pool))
+        hashed = self._hash(packet)
+        slot = self._lookup.slot(service.pool, slot_number(hashed, self._ring_size))
+        answer.hash = f"{hashed:016x}"
+        answer.why.append(f"its hash {answer.hash} picks slot {slot.number} of {self._ring_size}")
+        flow = self._lookup.flow(packet)
+        named = {slot.current, slot.previous, flow.backend if flow else 0} - {0}
+        entries = {index: self._lookup.backend(index) for index in sorted(named)}
+        backends = {index: entry for index, entry in entries.items() if entry}
+        now = now_tick()  # after the lookups: nothing that they found is later
+        steered = _steer.decide(packet, pool, slot, flow, backends, now)
+        answer.why += steered.why
+        answer.slot = _slot(slot, backends, now)
+        if flow:
+            answer.flow = {
+                "backend": _address(backends, flow.backend),
+                "seen_seconds_ago": seconds(now - flow.seen),
+                "believed": steered.believed,
+            }
+        if not steered.backend or steered.backend not in backends:
+            answer.verdict = "drop_no_backend"
+            return 0
+        self._describe(answer, pool, backends[steered.backend])
+        return steered.backend
+
+    def _hash(self, packet: Packet) -> int:
+        return flow_hash(
+            self._settings["hash_seed"],
+            packet.source,
+            packet.destination,
+            PROTOCOLS[packet.protocol],
+            packet.source_port,
+            packet.destination_port,
+        )
+
+    def _describe(self, answer: Explanation, pool: PoolEntry, backend: BackendEntry) -> None:
+        answer.backend = {
+            "address": backend.address,
+            "weight": backend.weight,
+            "state": backend.state,
+            "health": backend.health,
+            "pool": self._lookup.pool(backend.pool).name,
+        }
+        family = _family(backend.address)
+        answer.tunnel = {
+            "kind": pool.forwarding,
+            "source": self._settings[f"source_{family.lower()}"],
+            "destination": backend.address,
+        }
+        if backend.health != "up":
+            answer.why.append(
+                f"{backend.address} is {backend.health}, but the ring still points to it"
+            )
+
+    def _forward(self, answer: Explanation, index: int, ingress: str) -> None:
+        """Backend to next hop and verdict."""
+        tunnel = answer.tunnel or {}
+        source, destination = tunnel["source"], tunnel["destination"]
+        if source is None:
+            family = _family(destination)
+            answer.verdict = "drop_no_source"
+            answer.why.append(
+                f"{destination} is {family} and this node has no {family} source address "
+                f"(source_{family.lower()} of l4lb.xdp.program): the packet is dropped"
+            )
+            return
+        hop = self._asker.ask(source, destination, _links.interface(ingress).index)
+        state = _nexthop.neighbour_state(hop)
+        answer.verdict = _nexthop.verdict(hop, ingress)
+        if hop.interface:
+            via = hop.address if hop.address != destination else None
+            answer.nexthop = {
+                "interface": hop.interface,
+                "mac": hop.mac,
+                "via": via,
+                "neighbour": state,
+            }
+        answer.why.append(_nexthop.explain(hop, destination, ingress, state))
+        answer.why += _nexthop.stale(hop, self._lookup.hops(index), now_tick())
+
+
+def explain(packet: Packet, interface: str | None, pins: Path, source: Path) -> dict[str, Any]:
+    """One packet's way. Raises L4lbError when no balancer is prepared here, or there is no such
+    interface.
+    """
+    _links.require_libraries()
+    return Explainer(Tables(pins, source), source, pins).explain(packet, interface)
+
+
+def running(pins: Path) -> list[str]:
+    """The interfaces that run the balancer of these pins, in the order of their indices."""
+    fd = _bpf.open_pin(pins / "balancer")
+    if fd is None:
+        return []
+    with _bpf.closing(fd):
+        balancer = _bpf.program_info(fd).id
+    names = [link.name for link in _links.interfaces()]
+    return [name for name in names if _links.xdp(name).program_id == balancer]
+
+
+def _arguments(packet: Packet, ingress: str) -> dict[str, Any]:
+    """The packet as the module's arguments describe it."""
+    return {
+        "source_address": packet.source,
+        "destination_address": packet.destination,
+        "protocol": packet.protocol,
+        "source_port": packet.source_port if packet.is_balanced else None,
+        "destination_port": packet.destination_port if packet.is_balanced else None,
+        "opens": packet.opens,
+        "interface": ingress,
+    }
+
+
+def _ingress(packet: Packet, wish: str | None, running: Sequence[str]) -> tuple[str, list[str]]:
+    """The interface that the packet comes in by, and what has to be said about it."""
+    if wish is not None:
+        name = _links.interface(wish).name
+        if name in running:
+            return name, []
+        return name, [
+            f"{name} does not run the balancer: a packet that comes in there goes to the kernel "
+            "untouched; what follows is what the balancer would do"
+        ]
+    if running:
+        others = f", one of {', '.join(running)}" if len(running) > 1 else ""
+        return running[0], [f"taken to come in by {running[0]}{others}"] if others else []
+    _kind, back = _nexthop.route(packet.source)
+    links = [link.name for link in _links.interfaces()]
+    name = back or next((name for name in links if name != "lo"), "lo")
+    return name, [
+        "no interface runs the balancer: packets go to the kernel untouched (l4lb.xdp.program "
+        f"attaches it); what follows is what it would do to a packet that comes in by {name}"
+    ]
+
+
+_FOREIGN = "goes to the kernel untouched"
+
+
+def _no_service_text(packet: Packet) -> str:
+    where = endpoint(packet.destination, packet.destination_port)
+    return f"no service of this node takes {packet.protocol} {where}: the packet {_FOREIGN}"
+
+
+def _service_text(packet: Packet, key: ServiceKey, service: ServiceEntry, pool: PoolEntry) -> str:
+    where = endpoint(packet.destination, packet.destination_port)
+    text = f"{packet.protocol} {where} is service {service.name}, of pool {pool.name}"
+    if key.port == 0 and packet.destination_port != 0:
+        return f"{text}: it takes any port, and none has port {packet.destination_port} alone"
+    return text
+
+
+def _slot(slot: _steer.Slot, backends: dict[int, BackendEntry], now: int) -> dict[str, Any]:
+    return {
+        "number": slot.number,
+        "state": "tracked" if slot.tracked else "settled",
+        "current": _address(backends, slot.current),
+        "previous": _address(backends, slot.previous),
+        "tracked_seconds": seconds(now - slot.tracked) if slot.tracked else None,
+    }
+
+
+def _address(backends: dict[int, BackendEntry], index: int) -> str | None:
+    return backends[index].address if index in backends else None
+
+
+def _family(address: str) -> str:
+    return "IPv6" if ":" in address else "IPv4"

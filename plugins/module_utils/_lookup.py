@@ -1,0 +1,126 @@
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Single entries of a node's maps, looked up as the program looks them up for one packet.
+
+Private to the collection. Reads only, and no map as a whole: it costs the same whatever the node
+holds. A lookup by system call does not count as use of a flow (the LRU's order stays).
+"""
+
+from __future__ import annotations
+
+import ctypes as ct
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf
+from ansible_collections.l4lb.xdp.plugins.module_utils._address import packed
+from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
+    BackendEntry,
+    PoolEntry,
+    ServiceEntry,
+    ServiceKey,
+)
+from ansible_collections.l4lb.xdp.plugins.module_utils._packet import Packet
+from ansible_collections.l4lb.xdp.plugins.module_utils._steer import Flow, Slot
+from ansible_collections.l4lb.xdp.plugins.module_utils._tables import PROTOCOLS, Tables
+
+
+@dataclass(frozen=True)
+class CachedHop:
+    """What a CPU last heard of the way to a backend: interface by index, tick of the answer."""
+
+    cpu: int
+    tick: int
+    interface: int
+    mac: str
+
+
+class Lookup:
+    """A node's maps, entry by entry."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._words = tables._words
+
+    def service(self, packet: Packet) -> tuple[ServiceKey, ServiceEntry] | None:
+        """The packet's service: by its exact port, else by port 0."""
+        for port in (packet.destination_port, 0):
+            key = ServiceKey(packet.destination, port, packet.protocol)
+            table, at = self._tables._service_key(key)
+            leaf = table.Leaf()
+            if _bpf.look_up(table.map_fd, at, leaf):
+                name = self._name("service_names", leaf.id)
+                return key, ServiceEntry(leaf.id, leaf.pool, name)
+        return None
+
+    def pool(self, index: int) -> PoolEntry:
+        leaf = self._leaf("pools", index)
+        return PoolEntry(
+            name=self._name("pool_names", index),
+            algorithm=self._words.word("algorithm", leaf.algorithm),
+            forwarding=self._words.word("forwarding", leaf.forwarding),
+            tracking=self._words.word("tracking", leaf.tracking),
+            udp_transition=leaf.udp_transition,
+            settle=leaf.settle,
+            ring_digest=leaf.ring_digest,
+        )
+
+    def slot(self, pool: int, number: int) -> Slot:
+        """A slot of the pool's live ring; one without backends where the pool has no ring."""
+        ring = ct.c_uint32()
+        leaf = self._tables._table("ring_template").Leaf()
+        if _bpf.look_up(self._tables._table("rings").map_fd, ct.c_uint32(pool), ring):
+            with _bpf.closing(_bpf.open_map(ring.value)) as fd:
+                _bpf.look_up(fd, ct.c_uint32(number), leaf)
+        return Slot(number, leaf.current, leaf.previous, leaf.tracked)
+
+    def flow(self, packet: Packet) -> Flow | None:
+        """The record of the packet's flow, however old."""
+        source, destination = packed(packet.source), packed(packet.destination)
+        table = self._tables._table("flows4" if len(source) == 4 else "flows6")
+        key = table.Key(
+            source_port=socket.htons(packet.source_port),
+            destination_port=socket.htons(packet.destination_port),
+            protocol=PROTOCOLS[packet.protocol],
+        )
+        at = ct.addressof(key)
+        ct.memmove(at + table.Key.source.offset, source, len(source))
+        ct.memmove(at + table.Key.destination.offset, destination, len(destination))
+        leaf = table.Leaf()
+        if not _bpf.look_up(table.map_fd, key, leaf):
+            return None
+        return Flow(leaf.backend, leaf.seen)
+
+    def backend(self, index: int) -> BackendEntry | None:
+        """None where an index is beyond the map."""
+        table = self._tables._table("backends")
+        leaf = table.Leaf()
+        if not _bpf.look_up(table.map_fd, ct.c_uint32(index), leaf):
+            return None
+        raw = bytes(leaf.address)[: 16 if leaf.ipv6 else 4]
+        return BackendEntry(
+            pool=leaf.pool,
+            address=socket.inet_ntop(socket.AF_INET6 if leaf.ipv6 else socket.AF_INET, raw),
+            weight=leaf.weight,
+            state=self._words.word("state", leaf.state),
+            health=self._words.word("health", leaf.health),
+        )
+
+    def hops(self, backend: int) -> list[CachedHop]:
+        """The next hops that CPUs have found for the backend, fresh or not."""
+        cpus = enumerate(self._leaf("nexthops", backend))
+        return [
+            CachedHop(cpu, hop.tick, hop.interface, bytes(hop.destination).hex(":"))
+            for cpu, hop in cpus
+            if hop.interface
+        ]
+
+    def _leaf(self, name: str, index: int) -> Any:
+        table = self._tables._table(name)
+        leaf = table.Leaf()
+        _bpf.look_up(table.map_fd, ct.c_uint32(index), leaf)
+        return leaf
+
+    def _name(self, names: str, index: int) -> str:
+        return str(self._leaf(names, index).text.decode())
