@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -33,22 +32,18 @@ def load(path: Path) -> Any:
 
 
 def save(path: Path, content: Any) -> None:
-    """Replaces the file in one step; it is on the disk when this returns."""
+    """Replaces the file in one step; it is on the disk when this returns. The caller is the only
+    writer: what a killed one left of its new file is written over.
+    """
     text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+    fresh = path.with_name(path.name + ".new")
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=path.name, delete=False
-        ) as file:
-            fresh = Path(file.name)
-            try:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-                fresh.replace(path)
-            except BaseException:
-                fresh.unlink(missing_ok=True)
-                raise
+        with fresh.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
     except OSError as error:
         raise AppliedError(f"cannot write {path}: {error.strerror}") from error
 

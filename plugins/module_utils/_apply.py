@@ -149,7 +149,7 @@ def apply_services(
         waited = [] if dry else stack.enter_context(writer(state_dir, "l4lb.xdp.services"))
         last = _applied.load(state_dir / SERVICES_FILE)
         fleet = change.fleet if purge else merged(last, change)
-        tables = _open(pins, source, dry)
+        tables = open_tables(pins, source, dry)
         if tables is None:
             return _on_an_empty_node(fleet, last)
         settings = tables.settings()
@@ -209,7 +209,7 @@ def merged(last: Any, change: Change) -> Fleet:
     return parse({**pools, **given["pools"]}, [*given["services"], *kept])
 
 
-def _open(pins: Path, source: Path, dry: bool) -> Tables | None:
+def open_tables(pins: Path, source: Path, dry: bool) -> Tables | None:
     """The node's tables; None when dry and there are none yet."""
     try:
         if dry and pinned_sizes(pins, source) is None:
@@ -238,6 +238,6 @@ def _services_outcome(
     writes = {kind.replace(" ", "_"): len(entries) for kind, entries in plan.writes.items()}
     backends = sum(len(pool.backends) for pool in fleet.pools)
     held = {"services": len(fleet.services), "pools": len(fleet.pools), "backends": backends}
-    data = {"plan": {**shares, "writes": writes, "holds": held, "overrides": overrides}}
-    notes = _predict.sentences(plan.pool_shares, plan.service_shares)
-    return Outcome(changed, plan.before, plan.after, data, notes)
+    summary = _predict.sentences(plan.pool_shares, plan.service_shares)
+    more = {"summary": summary, "writes": writes, "holds": held, "overrides": overrides}
+    return Outcome(changed, plan.before, plan.after, {"plan": {**shares, **more}}, summary)

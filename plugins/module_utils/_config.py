@@ -14,7 +14,7 @@ from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import order
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
-from ansible_collections.l4lb.xdp.plugins.module_utils._reader import Fields, Reader
+from ansible_collections.l4lb.xdp.plugins.module_utils._reader import Fields, Reader, few
 
 ALGORITHMS = ("maglev", "rendezvous")
 SUPPORTED_FORWARDING = ("ipip",)
@@ -329,7 +329,7 @@ def _read_service(fields: Fields, known: Sequence[str]) -> Service | None:
     protocol = fields.choice("protocol", PROTOCOLS)
     pool = fields.text("pool")
     if fields.good("pool") and pool not in known:
-        fields.refuse("pool", pool, f"is not one of l4lb_pools: {_some(known)}")
+        fields.refuse("pool", pool, f"is not one of l4lb_pools: {few(known)}")
     if name is None or address is None:
         return None
     return Service(name, address, port, protocol, pool)
@@ -338,8 +338,3 @@ def _read_service(fields: Fields, known: Sequence[str]) -> Service | None:
 def _key_text(key: tuple[str, str, int]) -> str:
     address, protocol, port = key
     return f"{address}, {protocol} port {port}"
-
-
-def _some(names: Sequence[str], limit: int = 10) -> str:
-    more = ", ..." if len(names) > limit else ""
-    return (", ".join(names[:limit]) or "there are none") + more

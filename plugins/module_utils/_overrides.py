@@ -9,6 +9,7 @@ each on its own. `overridden` is that rule, and the only place that has it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -161,10 +162,11 @@ def _read(entry: Any) -> tuple[tuple[str, str], Override]:
         raise ValueError(f"pool and address must be text: {key}")
     if override.state not in (None, *STATES):
         raise ValueError(f"state {override.state!r} of {key[1]}: one of {', '.join(STATES)}")
-    if not _is_weight(override.weight) or type(override.since) is not int:
+    weighs = override.weight is None or _is_integer(override.weight, 1, MAX_WEIGHT)
+    if not weighs or not _is_integer(override.since, 0):
         raise ValueError(f"weight or since of {key[1]}: {override.weight!r}, {override.since!r}")
     return key, override
 
 
-def _is_weight(value: Any) -> bool:
-    return value is None or (type(value) is int and 1 <= value <= MAX_WEIGHT)
+def _is_integer(value: Any, low: int, high: float = math.inf) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
@@ -31,6 +31,13 @@ def shown(value: Any) -> str:
         return _short.repr(value)
     except (ValueError, RecursionError):  # an integer of thousands of digits, for one
         return f"a {type(value).__name__}"
+
+
+def few(names: Iterable[str], limit: int = 10) -> str:
+    """Names in a message: the first of them, sorted."""
+    known = sorted(names)
+    more = ", ..." if len(known) > limit else ""
+    return (", ".join(known[:limit]) or "there are none") + more
 
 
 class Reader:

@@ -84,9 +84,13 @@ removed:
   sample: []
 """
 
+from contextlib import ExitStack
+from pathlib import Path
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _links
+from ansible_collections.l4lb.xdp.plugins.module_utils._lock import writer
 from ansible_collections.l4lb.xdp.plugins.module_utils._module import STATE, finish
 from ansible_collections.l4lb.xdp.plugins.module_utils._outcome import Outcome, lacking
 
@@ -105,13 +109,18 @@ def bring(module: AnsibleModule) -> Outcome:
         new = sorted(wanted["addresses"])
         data = {"addresses": new, "added": new, "removed": []}
         return Outcome(True, after=new, data=data, warnings=[why_not])
-    plan = _links.plan_addresses(
-        wanted["interface"], wanted["addresses"], wanted["purge"], wanted["state_dir"]
-    )
-    if not module.check_mode:
-        _links.apply_addresses(plan, wanted["state_dir"])
+    state_dir = wanted["state_dir"]
+    with ExitStack() as stack:
+        waited = []
+        if not module.check_mode:
+            waited = stack.enter_context(writer(Path(state_dir), "l4lb.xdp.addresses"))
+        plan = _links.plan_addresses(
+            wanted["interface"], wanted["addresses"], wanted["purge"], state_dir
+        )
+        if not module.check_mode:
+            _links.apply_addresses(plan, state_dir)
     data = {"addresses": plan.after, "added": plan.add, "removed": plan.remove}
-    return Outcome(plan.changed, list(plan.before), list(plan.after), data)
+    return Outcome(plan.changed, list(plan.before), list(plan.after), data, warnings=waited)
 
 
 def main() -> None:

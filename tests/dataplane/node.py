@@ -103,8 +103,10 @@ class Node:
     hash_seed: int = 7220431
     loaded: _program.Loaded = field(init=False)
     tables: Tables = field(init=False)
+    ingress: int = field(init=False)
 
     def __post_init__(self) -> None:
+        self.ingress = interface("eth0")
         self.loaded = _program.prepare(self.wanted())
         self.tables = Tables(self.pins, SOURCE)
 
@@ -149,7 +151,7 @@ class Node:
 
     def run(self, frame: bytes | Packet) -> tuple[int, bytes]:
         """Verdict and frame of a packet that came in by eth0."""
-        return _bpf.run_xdp(self.loaded.fd, bytes(frame), interface("eth0"))
+        return _bpf.run_xdp(self.loaded.fd, bytes(frame), self.ingress)
 
     def backend_of(self, packet: Packet) -> str:
         """The address of the backend that the packet was sent to."""

@@ -1,0 +1,329 @@
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Plans against real maps: the same as in the fake, what is predicted is measured, death at any
+write, nodes that agree.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from socket import inet_aton
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scapy.layers.inet import TCP
+
+from ansible_collections.l4lb.xdp.plugins.module_utils import _applied, _apply, _info, _plan
+from ansible_collections.l4lb.xdp.plugins.module_utils._config import ConfigError, Fleet, parse
+from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import flow_hash, slot
+from ansible_collections.l4lb.xdp.plugins.module_utils._plan import PlanError
+from ansible_collections.l4lb.xdp.plugins.module_utils._predict import RefusedError
+from ansible_collections.l4lb.xdp.plugins.module_utils._schema import Sizes
+from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables
+from ansible_collections.l4lb.xdp.tests.unit.plugins.module_utils.fake_kernel import FakeKernel
+from ansible_collections.l4lb.xdp.tests.unit.plugins.module_utils.fleets import (
+    ADDRESSES,
+    fleet_of,
+    fleets,
+    members,
+)
+
+from .conftest import bpffs
+from .node import SOURCE, VIP4, XDP_DROP, XDP_TX, Node, from_client
+
+NOW = 1000
+A, B, C = "192.0.2.71", "192.0.2.72", "192.0.2.73"
+SERVICE = {"name": "www", "address": VIP4, "port": 80, "protocol": "tcp", "pool": "web"}
+
+
+def bring(fleet: Fleet, kernel: Any) -> None:
+    plan = _plan.make(fleet, kernel.actual(), kernel.ring, kernel.named_by_flows, NOW)
+    _plan.apply(plan, kernel)
+    _plan.verify(plan, fleet, kernel, NOW)
+
+
+def twin(tables: Tables) -> FakeKernel:
+    """A kernel of dictionaries that holds what the real one holds."""
+    actual = tables.actual()
+    rings = {index: tables.ring(index) for index in actual.pools}
+    return FakeKernel(
+        actual.sizes, dict(actual.services), dict(actual.pools), dict(actual.backends), rings
+    )
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(fleets(), min_size=1, max_size=4))
+def test_same_plan_leaves_the_same_in_fake_and_real_maps(node: Node, history: list[Fleet]) -> None:
+    fake = twin(node.tables)
+    for fleet in history:
+        bring(fleet, fake)
+        bring(fleet, node.tables)
+        real = twin(node.tables)
+        assert (real.services, real.pools, real.backends) == (
+            fake.services,
+            fake.pools,
+            fake.backends,
+        )
+        assert real.rings == fake.rings
+
+
+# --- one run and its death ---
+
+
+class Mortal:
+    """The node's tables to a process that dies before write number `dies_at`."""
+
+    def __init__(self, tables: Tables, dies_at: int) -> None:
+        self._tables = tables
+        self._left = dies_at
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith(("put_", "remove_")):
+            self.write()
+        return getattr(self._tables, name)
+
+    def write(self) -> None:
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._left -= 1
+
+
+def die_applying(fleet: Fleet, node: Node, dies_at: int) -> bool:
+    """Applies in a process that is killed before that write, of files too; false when it had
+    fewer.
+    """
+    pid = os.fork()
+    if pid == 0:
+        mortal = Mortal(node.tables, dies_at)
+        real_sync = os.fsync
+        os.fsync = lambda fd: (mortal.write(), real_sync(fd))[1]  # a file's write, half done
+        try:
+            _apply.apply_fleet(fleet, mortal, node.state_dir)  # type: ignore[arg-type]
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+
+
+def steering(node: Node) -> dict[str, list[str | None]]:
+    """Where each pool's slots point, by address."""
+    return twin(node.tables).current()
+
+
+def test_death_at_every_write_leaves_old_or_new_and_the_next_run_converges(node: Node) -> None:
+    old = fleet_of({"a": members(A, B), "b": members(A), "gone": members(C)}, "x a 1", "y gone 2")
+    new = fleet_of({"a": members(B, C), "b": members(A, B), "new": members(C)}, "x a 1", "z new 3")
+    _apply.apply_fleet(new, node.tables, node.state_dir)
+    wanted = steering(node)
+    for dies_at in itertools.count():
+        node.apply(**old.as_dict())
+        before = steering(node)
+        died = die_applying(new, node, dies_at)
+        for pool, ring in steering(node).items():
+            assert ring in (before.get(pool), wanted.get(pool))
+        content = _applied.load(node.state_dir / _apply.SERVICES_FILE)
+        assert content in (old.as_dict(), new.as_dict())
+        _apply.apply_fleet(new, node.tables, node.state_dir)
+        assert steering(node) == wanted
+        assert not _apply.apply_fleet(new, node.tables, node.state_dir).changed
+        if not died:
+            break
+    assert dies_at > 10
+
+
+def test_unchanged_run_writes_nothing(node: Node) -> None:
+    fleet = fleet_of({"a": members(A, B), "b": members(A)}, "x a 1", "y b 2")
+    assert die_applying(fleet, node, 0)
+    _apply.apply_fleet(fleet, node.tables, node.state_dir)
+    assert not die_applying(fleet, node, 0)
+
+
+# --- predictions ---
+
+
+def flow_in_every_slot(node: Node) -> list[tuple[str, int]]:
+    """Client address and port of one flow for each slot of the ring."""
+    rng = random.Random(11)
+    found: dict[int, tuple[str, int]] = {}
+    while len(found) < node.sizes.ring:
+        source = f"198.51.{rng.getrandbits(8)}.{rng.getrandbits(8)}"
+        port = rng.randrange(1024, 65536)
+        hashed = flow_hash(node.hash_seed, source, VIP4, 6, port, 80)
+        found.setdefault(slot(hashed, node.sizes.ring), (source, port))
+    return list(found.values())
+
+
+def backends_of(node: Node, flows: list[tuple[str, int]], flags: str) -> list[bytes]:
+    """The outer destination that a packet of each flow gets; empty when it is dropped."""
+    packet = bytes(from_client(TCP(sport=0, dport=80, flags=flags)))
+    chosen = []
+    for source, port in flows:
+        flow = inet_aton(source) + packet[30:34] + port.to_bytes(2, "big")
+        verdict, out = node.run(packet[:26] + flow + packet[36:])
+        assert verdict in (XDP_TX, XDP_DROP)
+        chosen.append(out[30:34] if verdict == XDP_TX else b"")
+    return chosen
+
+
+def share(before: list[bytes], after: list[bytes]) -> float:
+    """In per cent, of all flows."""
+    return 100 * sum(map(bytes.__ne__, before, after)) / len(before)
+
+
+@pytest.fixture(scope="module")
+def wide_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A ring large enough for shares to a tenth of a per cent, and room to record every flow."""
+    directory = tmp_path_factory.mktemp("wide")
+    sizes = Sizes(ring=2003, services=16, pools=8, backends=64, flows=65536)
+    with bpffs(directory / "bpf") as pins:
+        yield Node(pins, directory / "state", sizes)
+
+
+BASE: dict[str, Any] = {"web": {"backends": members(A, B)}, "other": {"backends": members(B, C)}}
+
+
+def with_web(backends: list[dict[str, Any]], **pool: Any) -> dict[str, Any]:
+    return {**BASE, "web": {"backends": backends, **pool}}
+
+
+CHANGES: dict[str, tuple[dict[str, Any], str]] = {
+    "backend added": (with_web(members(A, B, C)), "web"),
+    "weight": (with_web(members(A) + members(B, weight=37)), "web"),
+    "drain": (with_web(members(A) + members(B, state="draining")), "web"),
+    "disable": (with_web(members(A) + members(B, state="disabled")), "web"),
+    "remove": (with_web(members(B)), "web"),
+    "all gone": (with_web([]), "web"),
+    "rendezvous": (with_web(members(A, B), algorithm="rendezvous"), "web"),
+    "untracked": (with_web(members(A, B, C), tracking="never"), "web"),
+    "another pool": (BASE, "other"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_prediction_is_what_packets_do(wide_node: Node, change: str) -> None:
+    node = wide_node
+    node.reset()
+    pools, pool = CHANGES[change]
+    node.apply(BASE, [SERVICE])
+    flows = flow_in_every_slot(node)
+    before = backends_of(node, flows, "A")
+    wanted = parse(pools, [{**SERVICE, "pool": pool}])
+    plan = _apply.apply_fleet(wanted, node.tables, node.state_dir, dry=True).data["plan"]
+    predicted = plan["services"]["www"] if pool == "other" else plan["pools"]["web"]
+    _apply.apply_fleet(wanted, node.tables, node.state_dir)
+    broken = share(before, backends_of(node, flows, "A"))
+    moved = share(before, backends_of(node, flows, "S"))
+    assert moved > 5
+    assert moved == pytest.approx(predicted["moved"], abs=0.1)
+    assert broken == pytest.approx(predicted["broken"], abs=0.1)
+    assert predicted["moved"] == pytest.approx(
+        predicted["unavoidable"] + predicted["collateral"], abs=0.02
+    )
+
+
+# --- what is refused ---
+
+
+@pytest.fixture
+def apply(make_node: Callable[..., Node]) -> Callable[..., Any]:
+    """l4lb.xdp.services on a node that has an IPv4 address only."""
+    node = make_node(source_ipv6=None)
+
+    def run(pools: dict[str, Any], **options: Any) -> Any:
+        return _apply.apply_services(
+            pools, [SERVICE], True, node.pins, SOURCE, node.state_dir, **options
+        )
+
+    return run
+
+
+def test_change_that_moves_too_much_leaves_everything(apply: Callable[..., Any]) -> None:
+    pools = {**BASE, "other": {"backends": members(A)}}
+    apply(pools)
+    with pytest.raises(RefusedError, match=r"max_moved \(5 %\).*\npool web: 3\d"):
+        apply({**pools, "web": {"backends": members(A, B, C)}}, max_moved=5)
+    assert not apply(pools).changed
+    assert apply({**pools, "web": {"backends": members(A, B, C)}}, max_moved=50).changed
+
+
+def test_backend_of_a_family_without_source_is_refused(apply: Callable[..., Any]) -> None:
+    apply(BASE)
+    with pytest.raises(ConfigError, match=r"2001:db8:2::71 is of the other.*l4lb_source_ipv6"):
+        apply({**BASE, "other": {"backends": members("2001:db8:2::71")}})
+    assert not apply(BASE).changed
+
+
+# --- indices and removal ---
+
+
+def test_index_named_by_a_flow_is_not_given_to_another(make_node: Callable[..., Node]) -> None:
+    node = make_node(sizes=Sizes(ring=251, services=16, pools=8, backends=4, flows=64))
+    node.serve(A, B, tracking="always")
+    on_a = next(port for port in range(20000, 20100) if sends_to(node, port) == A)
+    others = [port for port in range(20000, 20100) if sends_to(node, port) != A]
+    node.serve(B, C)
+    with pytest.raises(PlanError, match=r"map full: backend 192\.0\.2\.74.*l4lb_max_backends"):
+        node.serve(B, C, "192.0.2.74")
+    assert len(node.tables.named_by_flows()) == 2
+    node.tables._table("flows4").clear()
+    node.serve(B, C, "192.0.2.74")
+    assert {sends_to(node, port) for port in (on_a, *others)} == {B, C, "192.0.2.74"}
+
+
+def sends_to(node: Node, port: int) -> str:
+    return node.backend_of(from_client(TCP(sport=port, dport=80, flags="S")))
+
+
+@pytest.mark.parametrize("tracking", ["adaptive", "always", "never"])
+def test_nobody_gets_packets_after_the_last_backend_left(node: Node, tracking: str) -> None:
+    node.serve(A, tracking=tracking)
+    packets = [from_client(TCP(sport=20000, dport=80, flags=flags)) for flags in ("S", "A")]
+    assert {node.backend_of(packet) for packet in packets} == {A}
+    node.serve(tracking=tracking)
+    before = node.tables.verdicts()["drop_no_backend"]["packets"]
+    assert [node.run(packet)[0] for packet in packets] == [XDP_DROP, XDP_DROP]
+    assert node.tables.verdicts()["drop_no_backend"]["packets"] == before + 2
+
+
+# --- a fleet ---
+
+
+def test_nodes_with_other_histories_and_orders_agree(
+    make_node: Callable[..., Node], tmp_path: Path
+) -> None:
+    rng = random.Random(5)
+
+    def shuffled(items: list[Any]) -> list[Any]:
+        return rng.sample(items, len(items))
+
+    def inventory(pools: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        made = {
+            f"pool{i}": {"backends": shuffled(members(*ADDRESSES[: 2 + i]))}
+            for i in shuffled(list(range(pools)))
+        }
+        services = [
+            {**SERVICE, "name": f"s{i}", "port": 80 + i, "pool": f"pool{i % pools}"}
+            for i in shuffled(list(range(6)))
+        ]
+        return made, services
+
+    first = make_node()
+    with bpffs(tmp_path / "other") as pins:
+        second = Node(pins, tmp_path / "other-state")
+        for pools in (1, 4, 2):
+            first.apply(*inventory(pools))
+        assert fingerprint(first) != fingerprint(second)
+        for node in (first, second):
+            node.apply(*inventory(3))
+        assert fingerprint(first) == fingerprint(second)
+        assert steering(first) == steering(second)
+
+
+def fingerprint(node: Node) -> str:
+    return str(_info.info(node.pins, SOURCE)["fingerprint"])
