@@ -2,55 +2,95 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a node is and does, in inventory's words, and the fingerprint by which nodes agree.
 
-Private to the collection. Reads only.
+Private to the collection. Reads only, and only what is asked for.
 """
 
 from __future__ import annotations
 
+import ctypes as ct
 import hashlib
 import json
+import sys
+from array import array
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _links, _rings
+from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _flows, _links, _rings
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import order
-from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import Actual
-from ansible_collections.l4lb.xdp.plugins.module_utils._schema import schema
+from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import Actual, BackendEntry
+from ansible_collections.l4lb.xdp.plugins.module_utils._schema import pin_names, schema
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables
+from ansible_collections.l4lb.xdp.plugins.module_utils._version import VERSION
 
-Rings = dict[int, Union[_rings.Slots, None]]
-"""The live rings by pool, each read once."""
+STATES = ("active", "draining", "disabled")
 
 
-def info(pins: Path, source: Path) -> dict[str, Any]:
-    """All of it, as plain data. Raises SchemaError when no balancer is prepared here."""
-    tables = Tables(pins, source)
-    actual = tables.actual()
-    program = _program(pins)
-    rings = {index: tables.ring(index) for index in actual.pools}
-    return {
-        "program": program,
-        "settings": {**tables.settings(), "sizes": vars(actual.sizes)},
-        "verdicts": tables.verdicts(),
-        "services": _services(tables, actual),
-        "pools": _pools(actual, rings),
-        "backends": _backends(tables, actual),
-        "fingerprint": _fingerprint(
-            actual,
-            rings,
-            tables.settings()["hash_seed"],
-            actual.sizes.ring,
-            schema(source).version,
-            program["tag"],
-        ),
-    }
+@dataclass(frozen=True)
+class Ring:
+    """What is told of a live ring; `content` names what its slots point to."""
+
+    tracked: int
+    remembering: int
+    content: bytes
+
+
+class Node:
+    """A node's tables, each read once and when first asked for."""
+
+    def __init__(self, pins: Path, source: Path) -> None:
+        self.pins, self.source = pins, source
+        self.tables = Tables(pins, source)
+
+    @cached_property
+    def actual(self) -> Actual:
+        return self.tables.actual()
+
+    def pool_name(self, index: int) -> str:
+        """A pool may go while this reads, or a killed writer leave what belonged to it."""
+        pool = self.actual.pools.get(index)
+        return pool.name if pool else "?"
+
+    @cached_property
+    def program(self) -> dict[str, Any]:
+        return _program(self.pins)
+
+    @cached_property
+    def rings(self) -> dict[int, Ring]:
+        """The live rings by pool."""
+        slots = ((index, self.tables.ring(index)) for index in self.actual.pools)
+        return {
+            index: Ring(
+                ring.tracked_count(),
+                len(ring) - ring.previous.count(0),
+                _content(ring.current, self.actual.backends),
+            )
+            for index, ring in slots
+            if ring is not None
+        }
+
+
+def info(pins: Path, source: Path, gather: Collection[str] | None = None) -> dict[str, Any]:
+    """The parts of PARTS named in `gather`, without it all, as plain data.
+
+    Raises SchemaError when no balancer is prepared here.
+    """
+    _links.require_libraries()
+    node = Node(pins, source)
+    asked = PARTS if gather is None else gather
+    return {part: read(node) for part, read in _READERS.items() if part in asked}
 
 
 def _program(pins: Path) -> dict[str, Any]:
     """The pinned balancer and the interfaces that run it."""
-    fd = _bpf.open_pin(pins / "balancer")
+    pin = pins / "balancer"
+    fd = _bpf.open_pin(pin)
     if fd is None:
-        return {"tag": None, "interfaces": []}
+        return {"version": VERSION, "tag": None, "interfaces": []}
     with _bpf.closing(fd):
         pinned = _bpf.program_info(fd)
     interfaces = []
@@ -58,72 +98,161 @@ def _program(pins: Path) -> dict[str, Any]:
         seen = _links.xdp(link.name)
         if seen.program_id == pinned.id:
             interfaces.append({"interface": link.name, "mode": seen.mode})
-    return {"name": pinned.name, "tag": pinned.tag, "interfaces": interfaces}
+    attached = datetime.fromtimestamp(pin.stat().st_mtime, timezone.utc)
+    return {
+        "name": pinned.name,
+        "version": VERSION,
+        "tag": pinned.tag,
+        "since": attached.isoformat(timespec="seconds"),
+        "interfaces": interfaces,
+    }
 
 
-def _services(tables: Tables, actual: Actual) -> list[dict[str, Any]]:
-    counters = tables.service_counters()
+def _settings(node: Node) -> dict[str, Any]:
+    return {
+        **node.tables.settings(),
+        "schema_version": schema(node.source).version,
+        "sizes": vars(node.actual.sizes),
+    }
+
+
+def _services(node: Node) -> list[dict[str, Any]]:
+    counters = node.tables.service_counters()
     return [
         {
             "name": service.name,
             "address": key.address,
             "port": key.port,
             "protocol": key.protocol,
-            "pool": actual.pools[service.pool].name,
+            "pool": node.pool_name(service.pool),
             **counters[service.id],
         }
         for key, service in sorted(
-            actual.services.items(), key=lambda i: (order(i[0].address), i[0])
+            node.actual.services.items(), key=lambda i: (order(i[0].address), i[0])
         )
     ]
 
 
-def _pools(actual: Actual, rings: Rings) -> dict[str, Any]:
+def _pools(node: Node) -> dict[str, Any]:
+    states = Counter((backend.pool, backend.state) for backend in node.actual.backends.values())
     pools = {}
-    for index, pool in sorted(actual.pools.items(), key=lambda item: item[1].name):
-        ring = rings[index]
+    for index, pool in sorted(node.actual.pools.items(), key=lambda item: item[1].name):
+        ring = node.rings.get(index, Ring(0, 0, b""))
         pools[pool.name] = {
             "algorithm": pool.algorithm,
             "forwarding": pool.forwarding,
             "tracking": pool.tracking,
             "udp_transition": _rings.seconds(pool.udp_transition),
             "settle": _rings.seconds(pool.settle),
-            "tracked_slots": ring.tracked_count() if ring else 0,
+            "backends": {state: states[index, state] for state in STATES},
+            "tracked_slots": ring.tracked,
+            "remembering_slots": ring.remembering,
         }
     return pools
 
 
-def _backends(tables: Tables, actual: Actual) -> list[dict[str, Any]]:
-    counters = tables.backend_counters()
+def _backends(node: Node) -> list[dict[str, Any]]:
+    counters = node.tables.backend_counters()
     found = [
         {
-            "pool": actual.pools[backend.pool].name,
+            "pool": node.pool_name(backend.pool),
             "address": backend.address,
             "weight": backend.weight,
             "state": backend.state,
             "health": backend.health,
             **counters[index],
         }
-        for index, backend in actual.backends.items()
+        for index, backend in node.actual.backends.items()
         if backend.state != "removed"
     ]
     return sorted(found, key=lambda backend: (backend["pool"], order(backend["address"])))
 
 
-def _fingerprint(actual: Actual, rings: Rings, *head: int | str | None) -> str:
-    """One value over the head (seed, ring size, layout, program) and what every slot points to.
+def _flow_tables(node: Node) -> dict[str, dict[str, int]]:
+    size = node.actual.sizes.flows
+    entries = _flows.count(node.tables)
+    return {family: {"entries": number, "size": size} for family, number in entries.items()}
+
+
+# --- memory ---
+
+
+def _memory(node: Node) -> dict[str, Any]:
+    """What the kernel counts for each map; all rings together are one entry."""
+    maps = {}
+    for name in pin_names(node.source / "maps.h"):
+        fd = _bpf.open_pin(node.pins / name)
+        if fd is not None:
+            with _bpf.closing(fd):
+                maps[name] = _memlock(fd)
+    rings = node.tables._table("rings").map_fd
+    for index in node.actual.pools:
+        ring = ct.c_uint32()
+        if _bpf.look_up(rings, ct.c_uint32(index), ring):
+            with _bpf.closing(_bpf.open_map(ring.value)) as fd:
+                maps["rings"] += _memlock(fd)
+    return {"bytes": sum(maps.values()), "maps": maps}
+
+
+def _memlock(fd: int) -> int:
+    """Bytes of a map, by the kernel's own account (bpf_map_show_fdinfo)."""
+    text = Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="ascii")
+    fields = dict(line.split(":", 1) for line in text.splitlines())
+    return int(fields["memlock"])
+
+
+# --- the fingerprint ---
+
+
+def _fingerprint(node: Node) -> str:
+    """One value over seed, ring size, layout, program, and what every service's slots point to.
 
     Backends count by address, so nodes with different histories agree.
     """
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(json.dumps(head).encode())
     services = sorted(
-        (key, actual.pools[service.pool].name) for key, service in actual.services.items()
+        (key, node.pool_name(service.pool)) for key, service in node.actual.services.items()
     )
-    digest.update(json.dumps(services).encode())
-    for index, pool in sorted(actual.pools.items(), key=lambda item: item[1].name):
-        digest.update(pool.name.encode())
-        ring = rings[index]
-        for backend in ring.current if ring else ():
-            digest.update(actual.backends[backend].address.encode() if backend else b"-")
-    return digest.hexdigest()
+    rings = sorted(
+        (pool.name, node.rings[index].content.hex() if index in node.rings else "")
+        for index, pool in node.actual.pools.items()
+    )
+    head = [
+        node.tables.settings()["hash_seed"],
+        node.actual.sizes.ring,
+        schema(node.source).version,
+        node.program["tag"],
+    ]
+    return _digest(json.dumps([head, services, rings]).encode()).hex()
+
+
+def _content(current: array[int], backends: dict[int, BackendEntry]) -> bytes:
+    """Equal for rings whose slots point to the same addresses, whatever the indices of these."""
+    used = set(current)
+    known = [index for index in used if index in backends]  # others are being written just now
+    known.sort(key=lambda index: order(backends[index].address))
+    rank = dict.fromkeys(used, 0)
+    rank.update((index, place) for place, index in enumerate(known, 1))
+    ranks = array("H", map(rank.__getitem__, current))
+    if sys.byteorder == "big":
+        ranks.byteswap()
+    addresses = json.dumps([backends[index].address for index in known])
+    return _digest(addresses.encode() + ranks.tobytes())
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
+_READERS = {
+    "program": lambda node: node.program,
+    "settings": _settings,
+    "verdicts": lambda node: node.tables.verdicts(),
+    "services": _services,
+    "pools": _pools,
+    "backends": _backends,
+    "flow_tables": _flow_tables,
+    "memory": _memory,
+    "fingerprint": _fingerprint,
+}
+
+PARTS = tuple(_READERS)

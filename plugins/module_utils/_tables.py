@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf
+from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _flows
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import packed
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
     Actual,
@@ -136,7 +136,7 @@ class Tables:
 
     def named_by_flows(self) -> set[int]:
         """The indices of the backends that the flow tables name."""
-        return {leaf.backend for name in ("flows4", "flows6") for _key, leaf in self._entries(name)}
+        return _flows.named(self)
 
     def settings(self) -> dict[str, Any]:
         """The node's own settings, as inventory writes them."""

@@ -9,7 +9,8 @@ module: info
 short_description: What a node balances, and what it has counted
 version_added: 0.1.0
 description:
-  - Reads program, pools, services, backends and counters from the kernel of a node.
+  - Reads program, pools, services, backends, counters, flow tables and memory from the kernel of a
+    node, and says by one value whether nodes balance alike.
 author:
   - The l4lb.xdp authors (@l4lb)
 requirements:
@@ -18,6 +19,24 @@ requirements:
 extends_documentation_fragment:
   - l4lb.xdp.attributes.info_module
   - l4lb.xdp.paths
+options:
+  gather:
+    description:
+      - What to read and return. With many services the whole is long, and to compare nodes
+        V(fingerprint) is enough.
+      - Without this option all of it.
+    type: list
+    elements: str
+    choices:
+      - program
+      - settings
+      - verdicts
+      - services
+      - pools
+      - backends
+      - flow_tables
+      - memory
+      - fingerprint
 """
 
 EXAMPLES = r"""
@@ -28,27 +47,52 @@ EXAMPLES = r"""
 - name: Show how many packets each verdict got
   ansible.builtin.debug:
     var: node.verdicts
+
+- name: Read by what nodes are compared
+  l4lb.xdp.info:
+    gather: [fingerprint]
+  register: node
+
+- name: All nodes balance alike
+  ansible.builtin.assert:
+    that: fingerprints | unique | length == 1
+  vars:
+    fingerprints: >-
+      {{ ansible_play_hosts | map('extract', hostvars) | map(attribute='node.fingerprint') }}
+  run_once: true
 """
 
 RETURN = r"""
 program:
-  description: The balancer and the interfaces that run it.
-  returned: success
+  description:
+    - The balancer and the interfaces that run it. C(tag) is the kernel's name for its instructions,
+      C(since) when it took over, C(version) the collection's release that answers here.
+  returned: unless O(gather) leaves it out
   type: dict
-  sample: {name: balancer, tag: 6ae9cc9f4a64a2b5, interfaces: [{interface: eth0, mode: native}]}
+  sample:
+    name: balancer
+    version: 0.1.0
+    tag: 6ae9cc9f4a64a2b5
+    since: "2026-01-31T10:15:00+00:00"
+    interfaces: [{interface: eth0, mode: native}]
 settings:
-  description: The node's own settings and the sizes of its maps.
-  returned: success
+  description: The node's own settings, the version of the maps' layout and their sizes.
+  returned: unless O(gather) leaves it out
   type: dict
-  sample: {hash_seed: 7220431, source_ipv4: 192.0.2.11, source_ipv6: "2001:db8:1::11"}
+  sample:
+    hash_seed: 7220431
+    source_ipv4: 192.0.2.11
+    source_ipv6: "2001:db8:1::11"
+    schema_version: 1
+    sizes: {ring: 65537, services: 4096, pools: 512, backends: 16384, flows: 1000000}
 verdicts:
   description: Packets and bytes by verdict since the maps were made.
-  returned: success
+  returned: unless O(gather) leaves it out
   type: dict
   sample: {sent: {packets: 12000, bytes: 960000}}
 services:
   description: Services with their counters.
-  returned: success
+  returned: unless O(gather) leaves it out
   type: list
   elements: dict
   sample:
@@ -60,13 +104,25 @@ services:
       packets: 900
       bytes: 72000
 pools:
-  description: Pools by name, with the number of slots that remember a former backend.
-  returned: success
+  description:
+    - Pools by name. C(backends) counts them by state, C(tracked_slots) are those that changed and
+      have not settled, C(remembering_slots) those of them in which old flows still have their
+      former backend. Times are seconds.
+  returned: unless O(gather) leaves it out
   type: dict
-  sample: {web: {algorithm: maglev, forwarding: ipip, tracking: adaptive, tracked_slots: 0}}
+  sample:
+    web:
+      algorithm: maglev
+      forwarding: ipip
+      tracking: adaptive
+      udp_transition: 60
+      settle: 3600
+      backends: {active: 3, draining: 1, disabled: 0}
+      tracked_slots: 16384
+      remembering_slots: 16384
 backends:
   description: Backends with their counters.
-  returned: success
+  returned: unless O(gather) leaves it out
   type: list
   elements: dict
   sample:
@@ -77,9 +133,22 @@ backends:
       health: up
       packets: 600
       bytes: 48000
+flow_tables:
+  description: How many flows are recorded, and for how many there is room.
+  returned: unless O(gather) leaves it out
+  type: dict
+  sample: {ipv4: {entries: 1200, size: 1000000}, ipv6: {entries: 0, size: 1000000}}
+memory:
+  description: Bytes of the kernel's memory in the maps, by its own account; C(rings) are all rings.
+  returned: unless O(gather) leaves it out
+  type: dict
+  sample: {bytes: 217000000, maps: {flows4: 96000000, flows6: 120000000, rings: 528704}}
 fingerprint:
-  description: Equal on nodes that balance alike, whatever their history.
-  returned: success
+  description:
+    - One value over hash seed, ring size, version of the maps' layout, tag of the program, the
+      services with their pools, and the backends, by address, of every slot of every ring. Equal on
+      nodes that balance alike, whatever their history.
+  returned: unless O(gather) leaves it out
   type: str
   sample: 0b5d2c1f8a6e4d7f9b3a1c5e7d9f2b4a
 """
@@ -88,15 +157,18 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.l4lb.xdp.plugins.module_utils._info import info
+from ansible_collections.l4lb.xdp.plugins.module_utils._info import PARTS, info
 from ansible_collections.l4lb.xdp.plugins.module_utils._module import PATHS, finish
 from ansible_collections.l4lb.xdp.plugins.module_utils._outcome import Outcome
 
+SPEC = {"gather": {"type": "list", "elements": "str", "choices": list(PARTS)}, **PATHS}
+
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=PATHS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     pins, source = Path(module.params["pins"]), Path(module.params["source"])
-    finish(module, lambda: Outcome(False, data=info(pins, source)), "node")
+    gather = module.params["gather"]
+    finish(module, lambda: Outcome(False, data=info(pins, source, gather)), "node")
 
 
 if __name__ == "__main__":

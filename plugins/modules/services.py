@@ -11,11 +11,15 @@ version_added: 0.1.0
 description:
   - Makes the kernel of a node hold these pools, their backends and rings, and these services.
   - All mistakes are reported at once and before anything is written. An unchanged set writes
-    nothing.
-  - A ring is replaced whole. Flows of living backends stay where they are; the diff says which
-    share of new flows goes elsewhere, and which share of the old ones breaks.
+    nothing. What was written is read back.
+  - A ring is replaced whole. Flows of living backends stay where they are; the diff and RV(plan)
+    say which share of new flows goes elsewhere, and which share of the old ones breaks, before it
+    happens in check mode.
   - What was applied is remembered in O(state_dir), from where C(l4lb-restore.service) brings it
     back at boot.
+  - Where M(l4lb.xdp.backend) has set a state or weight, that stands until it is given back, the
+    backend leaves inventory, or inventory says the same. A warning names it.
+  - One module at a time writes to a node. A second one waits up to a minute and says for whom.
 author:
   - The l4lb.xdp authors (@l4lb)
 requirements:
@@ -34,19 +38,38 @@ options:
         (C(maglev) or C(rendezvous)), C(forwarding) (C(ipip)), C(tracking) (C(adaptive), C(always)
         or C(never)), C(udp_transition) and C(settle) (seconds), C(minimum_healthy),
         C(health_check).
+      - A pool with C(state=absent) is removed, whatever else it says.
+      - Required unless O(state=settled).
     type: dict
-    required: true
   services:
     description:
       - Services, each a mapping with C(name), C(address), C(port) (C(0) is any), C(protocol)
         (C(tcp) or C(udp)) and C(pool).
+      - One with C(state=absent) is removed; its C(name) is enough, or its C(address), C(protocol)
+        and C(port).
+      - Required unless O(state=settled).
     type: list
     elements: dict
-    required: true
+  state:
+    description:
+      - With V(present) pools and services are brought to what is given.
+      - With V(settled) nothing else changes than that slots whose change has been over for longer
+        than their pool's C(settle) forget it, and need the flow table no longer. It breaks no flow
+        that was seen within that time.
+    type: str
+    choices: [present, settled]
+    default: present
   purge:
     description: Whether to remove pools and services that are not named here.
     type: bool
     default: false
+  max_moved:
+    description:
+      - Refuse the change, before anything is written, when more than this share of new flows of any
+        pool, or of any service that gets another pool, would go to another backend. In per cent.
+      - Removing a pool or a service moves nothing.
+    type: float
+    default: 100
 """
 
 EXAMPLES = r"""
@@ -60,25 +83,71 @@ EXAMPLES = r"""
     services:
       - {name: web, address: 203.0.113.10, port: 80, protocol: tcp, pool: web}
     purge: true
+
+- name: Add a service and remove another, leave the rest alone
+  l4lb.xdp.services:
+    pools: {}
+    services:
+      - {name: api, address: 203.0.113.11, port: 443, protocol: tcp, pool: web}
+      - {name: old, state: absent}
+
+- name: Change weights, but not if that moves more than a tenth of the flows
+  l4lb.xdp.services:
+    pools: "{{ l4lb_pools }}"
+    services: "{{ l4lb_services }}"
+    purge: true
+    max_moved: 10
+
+- name: Let slots forget changes that are over
+  l4lb.xdp.services:
+    state: settled
 """
 
 RETURN = r"""
 plan:
-  description: What the change does (in check mode, would do) to flows.
-  returned: success
+  description: What the change does (in check mode, would do) to flows, and how much is written.
+  returned: O(state=present)
   type: dict
   contains:
     pools:
       description:
         - Pools whose ring changes. In per cent, C(moved) is the share of new flows that go to
           another backend than before, C(unavoidable) and C(collateral) its parts, C(broken) the
-          share of old flows whose backend is gone.
+          share of old flows that lose their backend, at most.
       type: dict
       sample: {web: {moved: 33.34, unavoidable: 33.33, collateral: 0.01, broken: 0.0}}
     services:
-      description: How many services there are.
-      type: int
-      sample: 4
+      description:
+        - The same for services that go from one pool to another; their flows meet another ring, so
+          what moves breaks.
+      type: dict
+      sample: {api: {moved: 50.1, unavoidable: 50.0, collateral: 0.1, broken: 50.1}}
+    summary:
+      description: The same in words, a line for each pool and service of which flows move or break.
+      type: list
+      elements: str
+      sample:
+        - >-
+          pool web: 33.34 % of new flows go elsewhere (33.33 % unavoidable, 0.01 % collateral),
+          0.0 % of old flows break
+    writes:
+      description: How many entries of each kind are written or removed; empty when none is.
+      type: dict
+      sample: {rings: 1, pools: 1, backends: 1}
+    holds:
+      description: What the node holds afterwards.
+      type: dict
+      sample: {services: 3000, pools: 300, backends: 9000}
+    overrides:
+      description: What M(l4lb.xdp.backend) set and is not as given here.
+      type: list
+      elements: str
+      sample: ["pool web backend 192.0.2.71: state draining (inventory is overridden)"]
+settled:
+  description: Slots that need the flow table, by pool, before and after, for pools that had any.
+  returned: O(state=settled)
+  type: dict
+  sample: {web: {before: 21845, after: 12, busy: 12}}
 """
 
 from pathlib import Path
@@ -87,32 +156,42 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.l4lb.xdp.plugins.module_utils._apply import apply_services
 from ansible_collections.l4lb.xdp.plugins.module_utils._module import PATHS, STATE, finish
+from ansible_collections.l4lb.xdp.plugins.module_utils._outcome import Outcome
+from ansible_collections.l4lb.xdp.plugins.module_utils._settle import settle_node
 
 SPEC = {
-    "pools": {"type": "dict", "required": True},
-    "services": {"type": "list", "elements": "dict", "required": True},
+    "pools": {"type": "dict"},
+    "services": {"type": "list", "elements": "dict"},
+    "state": {"type": "str", "choices": ["present", "settled"], "default": "present"},
     "purge": {"type": "bool", "default": False},
+    "max_moved": {"type": "float", "default": 100},
     **PATHS,
     **STATE,
 }
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec=SPEC,
+        supports_check_mode=True,
+        required_if=[("state", "present", ("pools", "services"))],
+    )
     given = module.params
-    finish(
-        module,
-        lambda: apply_services(
+    paths = Path(given["pins"]), Path(given["source"]), Path(given["state_dir"])
+
+    def work() -> Outcome:
+        if given["state"] == "settled":
+            return settle_node(*paths, module.check_mode)
+        return apply_services(
             given["pools"],
             given["services"],
             given["purge"],
-            Path(given["pins"]),
-            Path(given["source"]),
-            Path(given["state_dir"]),
+            *paths,
             module.check_mode,
-        ),
-        "pools and services",
-    )
+            given["max_moved"],
+        )
+
+    finish(module, work, "pools and services")
 
 
 if __name__ == "__main__":

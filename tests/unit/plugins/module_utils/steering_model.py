@@ -8,10 +8,25 @@ Time is in ticks.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _rings
+from ansible_collections.l4lb.xdp.plugins.module_utils import _rings, _settle
+from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import packed_hash
+from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import slot as slot_of
+from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
+    Actual,
+    PoolEntry,
+    ServiceEntry,
+    ServiceKey,
+)
 from ansible_collections.l4lb.xdp.plugins.module_utils._rings import Slots
+from ansible_collections.l4lb.xdp.plugins.module_utils._schema import Sizes
+
+SEED = 7220431
+CLIENT, SERVICE = bytes([198, 51, 100, 2]), bytes([203, 0, 113, 10])
 
 
 @dataclass
@@ -24,21 +39,35 @@ class Record:
 
 @dataclass(frozen=True)
 class Flow:
-    """A flow, by number; its hash is what picks the slot."""
+    """A flow, by number: its source port."""
 
     number: int
     udp: bool = False
 
+    @property
+    def protocol(self) -> int:
+        return 17 if self.udp else 6
+
     def slot(self, size: int) -> int:
-        return self.number * 7 % size
+        return _slot(self.number, self.protocol, size)
+
+
+@cache
+def _slot(number: int, protocol: int, size: int) -> int:
+    return slot_of(packed_hash(SEED, CLIENT, SERVICE, protocol, number, 80), size)
+
+
+def no_packets() -> None:
+    """Nothing happens meanwhile."""
 
 
 @dataclass
 class Node:
-    """One pool on one node.
+    """One pool on one node, and what settling asks of the node's tables.
 
     weights: of the backends that get new flows. records_expire: false for a data path that believes
-    records of any age, which is a mistake.
+    records of any age, which is a mistake. meanwhile: packets that arrive while the flow table is
+    read. forgetful: false for settling that leaves the records which these make, a mistake too.
     """
 
     size: int
@@ -46,10 +75,12 @@ class Node:
     udp_transition: int
     tracking: str = "adaptive"
     records_expire: bool = True
+    forgetful: bool = True
     now: int = 1
     weights: dict[int, int] = field(default_factory=dict)
     living: set[int] = field(default_factory=set)
     flows: dict[Flow, Record] = field(default_factory=dict)
+    meanwhile: Callable[[], None] = no_packets
 
     def __post_init__(self) -> None:
         self.slots = Slots.empty(self.size)
@@ -61,14 +92,46 @@ class Node:
         self.slots = _rings.advance(self.slots, desired, living, self.now)
         return desired
 
-    def settle(self) -> None:
-        """What the agent does from time to time."""
-        busy = {
-            flow.slot(self.size)
-            for flow, record in self.flows.items()
-            if self._is_alive(record) and record.backend != self.slots.current[flow.slot(self.size)]
+    def settle(self, meanwhile: Callable[[], None] = no_packets) -> None:
+        """What the agent does from time to time; `meanwhile` is called again and again."""
+        self.meanwhile = meanwhile
+        _settle.settle(self, self.now, flows=self)  # type: ignore[arg-type]
+        self.meanwhile = no_packets
+
+    def settings(self) -> dict[str, Any]:
+        return {"hash_seed": SEED}
+
+    def actual(self) -> Actual:
+        pool = PoolEntry(
+            "web", "maglev", "ipip", self.tracking, self.udp_transition, self.settle_ticks
+        )
+        services = {
+            ServiceKey("203.0.113.10", 80, protocol): ServiceEntry(i, 0, protocol)
+            for i, protocol in enumerate(("tcp", "udp"))
         }
-        self.slots = _rings.settle(self.slots, self.now, self.settle_ticks, busy)
+        return Actual(services, {0: pool}, {}, Sizes(ring=self.size))
+
+    def ring(self, pool: int) -> Slots:
+        assert pool == 0
+        return self.slots
+
+    def put_ring(self, pool: int, slots: Slots) -> None:
+        assert pool == 0
+        self.meanwhile()
+        self.slots = slots
+
+    def records(self, tables: Node) -> Iterator[tuple[Any, ...]]:
+        """As `_flows.records`: what is there all the time is seen, as it is when its turn comes."""
+        self.meanwhile()
+        for flow in list(self.flows):
+            if record := tables.flows.get(flow):
+                five = CLIENT, SERVICE, flow.number, 80, flow.protocol
+                yield (*five, record.backend, record.seen)
+            self.meanwhile()
+
+    def forget(self, tables: Node, record: tuple[Any, ...]) -> None:
+        if self.forgetful:
+            tables.flows.pop(Flow(record[2], record[4] == 17), None)
 
     def packet(self, flow: Flow, opens: bool = False) -> int:
         """The backend that gets the packet; opens: a TCP SYN."""

@@ -8,6 +8,7 @@ The model is steering_model; tests/dataplane shows that the kernel's program doe
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._rings import Slots
 from ansible_collections.l4lb.xdp.tests.unit.plugins.module_utils.steering_model import (
     Flow,
     Node,
+    no_packets,
     ring,
 )
 
@@ -111,14 +113,42 @@ class History(RuleBasedStateMachine):
 
     @rule(ticks=st.integers(1, 3 * SETTLE))
     def wait(self, ticks: int) -> None:
-        """Every flow sends at the last moment that its promise allows."""
         for _tick in range(ticks):
-            self.node.now += 1
-            self.node.settle()
-            self.changed_slots &= {i for i in range(SIZE) if self.node.slots.tracked[i]}
-            for flow, last in list(self.sent.items()):
-                if self.node.now - last >= (UDP_TRANSITION if flow.udp else SETTLE):
-                    self.send(flow)
+            self.pass_tick()
+            self.settle(no_packets)
+
+    @rule(arrivals=st.lists(st.one_of(st.tuples(FLOWS, st.booleans()), st.none()), max_size=40))
+    def settle_among_packets(self, arrivals: list[tuple[Flow, bool] | None]) -> None:
+        """Settling takes its time: packets arrive and ticks pass between any two of its steps."""
+        self.wait(SETTLE // 2)
+        arriving = iter(arrivals)
+        for _tick in range(SETTLE):
+            self.pass_tick()
+            self.settle(lambda: self.arrive(next(arriving, None)))
+
+    def arrive(self, what: tuple[Flow, bool] | None) -> None:
+        """A packet, perhaps a stray one of a connection that is no more; None: a tick passes."""
+        if what is None:
+            self.pass_tick()
+            return
+        flow, opens = what
+        if flow in self.on:
+            self.send(flow)
+        elif opens or flow.udp:
+            self.open(flow)
+        else:
+            self.node.packet(flow)
+
+    def settle(self, meanwhile: Callable[[], None]) -> None:
+        self.node.settle(meanwhile)
+        self.changed_slots &= {i for i in range(SIZE) if self.node.slots.tracked[i]}
+
+    def pass_tick(self) -> None:
+        """Every flow sends at the last moment that its promise allows, after the settling then."""
+        for flow, last in list(self.sent.items()):
+            if self.node.now - last >= (UDP_TRANSITION if flow.udp else SETTLE):
+                self.send(flow)
+        self.node.now += 1
 
     @invariant()
     def nodes_without_this_history_agree(self) -> None:
@@ -186,8 +216,8 @@ def test_flows_break_without_state() -> None:
 
 
 def test_silence_longer_than_the_settle_time_breaks() -> None:
-    """The promise's limit is real: this flow is silent one tick too long."""
-    for silence, survives in ((SETTLE, True), (SETTLE + 1, False)):
+    """The promise's limit is real: this flow is silent too long. One tick is a margin."""
+    for silence, survives in ((SETTLE, True), (SETTLE + 2, False)):
         node, flow, backend = moved_flow()
         for _tick in range(silence):
             node.now += 1
@@ -215,9 +245,7 @@ def test_flow_of_a_disabled_backend_moves_and_stays_where_it_went() -> None:
 )
 def test_udp_flow_unknown_within_the_transition_is_an_old_one(wait: int, expected: str) -> None:
     node, _flow, backend = moved_flow()
-    flow = next(
-        f for f in (Flow(n, udp=True) for n in range(99)) if f.slot(SIZE) == _flow.slot(SIZE)
-    )
+    flow = next(f for f in (Flow(n, udp=True) for n in range(99)) if shares_slot(f, _flow))
     node.now += wait
     assert (node.packet(flow) == backend) is (expected == "old")
 
@@ -250,3 +278,41 @@ def test_a_record_must_not_outlive_its_flow(records_expire: bool) -> None:
     node.change({old: 100, 3: 100, 4: 100}, {1, 2, 3, 4})
     assert node.slots.tracked[flow.slot(SIZE)]
     assert (node.packet(flow) == again) is records_expire
+
+
+@pytest.mark.parametrize("forgetful", [True, False])
+def test_a_record_made_while_its_slot_settles_must_not_outlive_that(forgetful: bool) -> None:
+    """A stray packet between the scan and the new ring is recorded on the backend before.
+
+    When its addresses and ports are used again, and the slot changes again, all within the settle
+    time, that record would be believed: the second case shows it.
+    """
+    node, flow, old = moved_flow()
+    node.forgetful = forgetful
+    node.now += SETTLE + 2
+    arrivals = iter([no_packets, lambda: node.packet(flow)])  # before the scan, and after it
+    node.settle(meanwhile=lambda: next(arrivals, no_packets)())
+    assert node.slots.tracked_count() == 0
+    again = node.packet(flow, opens=True)
+    assert again != old
+    node.change({old: 100, 3: 100, 4: 100}, {1, 2, 3, 4})
+    assert node.slots.tracked[flow.slot(SIZE)]
+    assert (node.packet(flow) == again) is forgetful
+
+
+@pytest.mark.parametrize("udp_transition", [UDP_TRANSITION, 2 * SETTLE])
+def test_udp_flow_that_begins_while_its_slot_settles_stays(udp_transition: int) -> None:
+    """While unknown ones take `previous`, a slot does not settle, however old it is."""
+    node, same_slot, _backend = moved_flow()
+    node.udp_transition = udp_transition
+    flow = next(f for f in (Flow(n, udp=True) for n in range(99)) if shares_slot(f, same_slot))
+    began: list[int] = []
+    arrivals = iter([no_packets, lambda: began.append(node.packet(flow))])
+    node.now += SETTLE + 2
+    node.settle(meanwhile=lambda: next(arrivals, no_packets)())
+    began = began or [node.packet(flow)]
+    assert node.packet(flow) == began[0]
+
+
+def shares_slot(flow: Flow, other: Flow) -> bool:
+    return flow.slot(SIZE) == other.slot(SIZE)
