@@ -29,6 +29,8 @@ def finish(module: Any, work: Callable[[], Outcome], subject: str) -> None:
     try:
         outcome = work()
     except L4lbError as error:
+        for warning in error.warnings:
+            module.warn(warning)
         module.fail_json(msg=str(error), **error.data)
         return
     except OSError as error:

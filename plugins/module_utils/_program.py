@@ -247,7 +247,7 @@ def _replaceable(wanted: Wanted, name: str) -> Iterator[tuple[int | None, str | 
         return
     with _bpf.closing(_bpf.open_program(seen.program_id)) as fd:
         info = _bpf.program_info(fd)
-        if not (wanted.replace_foreign or _is_ours(wanted, info)):
+        if not (wanted.replace_foreign or is_ours(wanted, info)):
             raise ProgramError(
                 f"{name} runs a foreign XDP program ({info.name}, id {info.id}, {seen.mode}): "
                 "detach it, or set replace_foreign: true"
@@ -255,7 +255,7 @@ def _replaceable(wanted: Wanted, name: str) -> Iterator[tuple[int | None, str | 
         yield fd, seen.mode
 
 
-def _is_ours(wanted: Wanted, info: _bpf.ProgramInfo) -> bool:
+def is_ours(wanted: Wanted, info: _bpf.ProgramInfo) -> bool:
     """Name and key map tell, not the pins: these may be lost while the program still runs."""
     return info.name == wanted.name and any(
         _map_name(map_id) == KEY_MAP[info.name] for map_id in info.map_ids
@@ -280,7 +280,7 @@ def release(wanted: Wanted, interfaces: Iterable[str]) -> list[str]:
         if seen.program_id is None:
             continue
         with _bpf.closing(_bpf.open_program(seen.program_id)) as fd:
-            if not _is_ours(wanted, _bpf.program_info(fd)):
+            if not is_ours(wanted, _bpf.program_info(fd)):
                 continue
             _bpf.attach_xdp(_links.interface(name).index, -1, str(seen.mode), fd)
         changed.append(name)
@@ -298,7 +298,7 @@ def is_detached(wanted: Wanted) -> bool:
     if any((wanted.pins / name).exists() for name in (wanted.name, *pin_names(wanted.unit))):
         return False
     running = (_links.xdp(name).program_id for name in wanted.interfaces)
-    return not any(number and _is_ours(wanted, _info(number)) for number in running)
+    return not any(number and is_ours(wanted, _info(number)) for number in running)
 
 
 def _info(program_id: int) -> _bpf.ProgramInfo:
