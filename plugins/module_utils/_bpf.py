@@ -11,11 +11,10 @@ from __future__ import annotations
 import contextlib
 import ctypes as ct
 import errno
+import mmap
 import os
-from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +73,20 @@ class _MapInfo(ct.Structure):
         ("max_entries", ct.c_uint32),
         ("flags", ct.c_uint32),
         ("name", ct.c_char * 16),
+    ]
+
+
+class _MapOptions(ct.Structure):
+    """The head of struct bpf_map_create_opts."""
+
+    _fields_ = [
+        ("size", ct.c_size_t),
+        ("btf", ct.c_uint32),
+        ("btf_key_type", ct.c_uint32),
+        ("btf_value_type", ct.c_uint32),
+        ("btf_vmlinux_value_type", ct.c_uint32),
+        ("inner_map", ct.c_uint32),
+        ("flags", ct.c_uint32),
     ]
 
 
@@ -228,9 +241,12 @@ def open_map(map_id: int) -> int:
 
 
 def create_array(value_size: int, max_entries: int, name: str) -> int:
-    """A new array map, gone with its last user."""
+    """A new array map whose memory can be mapped, gone with its last user."""
     array_type = 2  # BPF_MAP_TYPE_ARRAY
-    fd = lib.bpf_map_create(array_type, name.encode(), 4, value_size, max_entries, None)
+    options = _MapOptions(ct.sizeof(_MapOptions), flags=1 << 10)  # BPF_F_MMAPABLE
+    fd = lib.bpf_map_create(
+        array_type, name.encode(), 4, value_size, max_entries, ct.byref(options)
+    )
     return _checked(fd, f"create an array of {max_entries} entries")
 
 
@@ -281,29 +297,23 @@ def read_batches(
         begin = token
 
 
-def write_array(fd: int, values: bytes, value_size: int) -> None:
-    """Fills an array map from its first entry on."""
-    total = len(values) // value_size
-    keys = _first_keys(total)
-    buffer = ct.create_string_buffer(values, len(values))
-    count = ct.c_uint32(total)
-    if lib.bpf_update_batch(fd, keys, buffer, ct.byref(count)):
-        raise BpfError(f"write an array of {total} entries", ct.get_errno())
+def write_array(fd: int, values: bytes) -> None:
+    """Fills an array of `create_array` from its start on; its values are multiples of 8 bytes."""
+    with _mapped(fd, len(values), mmap.ACCESS_WRITE) as memory:
+        memory[:] = values
 
 
-@lru_cache(maxsize=2)
-def _first_keys(total: int) -> Any:
-    """0, 1, 2 ...: the same for every ring of a fleet."""
-    return (ct.c_uint32 * total).from_buffer(array("I", range(total)))
+def read_array(fd: int, size: int) -> bytes:
+    """The first `size` bytes of such an array, entry after entry."""
+    with _mapped(fd, size, mmap.ACCESS_READ) as memory:
+        return bytes(memory)
 
 
-def read_array(fd: int, entries: int, value_size: int) -> bytes:
-    """An array map as bytes, entry after entry."""
-    value_type = ct.c_char * value_size
-    return b"".join(
-        bytes(values)[: count * value_size]
-        for _keys, values, count in read_batches(fd, ct.c_uint32, value_type, entries)
-    )
+def _mapped(fd: int, size: int, access: int) -> mmap.mmap:
+    try:
+        return mmap.mmap(fd, size, access=access)
+    except OSError as error:
+        raise BpfError("map the memory of an array", error.errno or 0) from error
 
 
 def attach_xdp(interface: int, fd: int, mode: str, expected: int | None) -> None:

@@ -132,7 +132,7 @@ class Tables:
         if not _bpf.look_up(self._table("rings").map_fd, ct.c_uint32(pool), number):
             return None
         with _bpf.closing(_bpf.open_map(number.value)) as fd:
-            return Slots.from_bytes(_bpf.read_array(fd, self.sizes.ring, SLOT_BYTES))
+            return Slots.from_bytes(_bpf.read_array(fd, self.sizes.ring * SLOT_BYTES))
 
     def named_by_flows(self) -> set[int]:
         """The indices of the backends that the flow tables name."""
@@ -196,7 +196,7 @@ class Tables:
     def put_ring(self, pool: int, slots: Slots) -> None:
         """Replaces the ring in one step: packets see the old one or the new one."""
         with _bpf.closing(_bpf.create_array(SLOT_BYTES, len(slots), "ring")) as fd:
-            _bpf.write_array(fd, slots.to_bytes(), SLOT_BYTES)
+            _bpf.write_array(fd, slots.to_bytes())
             what = f"write the ring of pool {pool}"
             _bpf.update(self._table("rings").map_fd, ct.c_uint32(pool), ct.c_int(fd), what)
 
