@@ -175,7 +175,7 @@ def apply_fleet(
     _predict.require_at_most(max_moved, plan.pool_shares, plan.service_shares)
     if not dry:
         if plan.changed:
-            _plan.apply(plan, tables)
+            _plan.apply(plan, tables, now_tick)
             _plan.verify(plan, effective, tables, now)
         if news:
             _applied.save(path, content)

@@ -203,8 +203,7 @@ def _named(members: Mapping[str, Sequence[str]], request: Request) -> list[str]:
     else:
         if request.pool not in members:
             raise BackendError(
-                f"pool: {request.pool} is not one of those applied here: {few(members)}; "
-                f"{_REMEDY}"
+                f"pool: {request.pool} is not one of those applied here: {few(members)}; {_REMEDY}"
             )
         names = [request.pool] if request.address in members[request.pool] else []
         where = f"pool {request.pool}, which has {few(members[request.pool])}"
@@ -237,7 +236,7 @@ def set_backend(
     if not dry:
         _overrides.save(state_dir, standing)
         if plan.changed:
-            _plan.apply(plan, part)
+            _plan.apply(plan, part, now_tick)
             _plan.verify(plan, effective, part, now)
     outcome = _outcome(plan, held, standing)
     outcome.data["backend"] = _described(_chosen(fleet, request.address), chosen, standing)

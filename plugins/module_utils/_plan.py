@@ -45,7 +45,7 @@ class Plan:
     """All that has to be written, by index or key, and what a person reads of it.
 
     pool_shares, service_shares: by name, for pools with a changed ring and services that go to
-    another pool.
+    another pool. now: the tick at which the slots that change are tracked, as planned.
     """
 
     pools: dict[int, PoolEntry] = field(default_factory=dict)
@@ -59,6 +59,7 @@ class Plan:
     gone_backends: dict[int, BackendEntry] = field(default_factory=dict)
     pool_shares: dict[str, Shares] = field(default_factory=dict)
     service_shares: dict[str, Shares] = field(default_factory=dict)
+    now: int = 0
     before: list[str] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
 
@@ -94,7 +95,7 @@ def make(
     named_by_flows: the backend indices the flow tables name; asked only when indices run out.
     now: a tick.
     """
-    plan = Plan(before=_lines.of_kernel(actual), after=_lines.of_fleet(fleet, entry_of))
+    plan = Plan(now=now, before=_lines.of_kernel(actual), after=_lines.of_fleet(fleet, entry_of))
     pool_ids = _pool_ids(fleet, actual)
     plan.gone_pools = set(actual.pools) - set(pool_ids.values())
     members = _place_backends(plan, fleet, actual, pool_ids, named_by_flows)
@@ -106,12 +107,18 @@ def make(
     return plan
 
 
-def apply(plan: Plan, kernel: Kernel) -> None:
-    """Writes the plan: what is pointed to before what points, and removals the other way round."""
+def apply(plan: Plan, kernel: Kernel, clock: Callable[[], int]) -> None:
+    """Writes the plan: what is pointed to before what points, and removals the other way round.
+
+    Flows are recorded from when a ring is written, which in a large fleet is seconds after it was
+    planned: slots that this plan changes are tracked from the clock's tick then, and so noted in
+    the plan.
+    """
     for index, backend in plan.backends.items():
         kernel.put_backend(index, backend, index in plan.fresh_backends)
     for index, slots in plan.rings.items():
-        kernel.put_ring(index, slots)
+        plan.rings[index] = _rings.restamped(slots, plan.now, clock())
+        kernel.put_ring(index, plan.rings[index])
     for index, pool in plan.pools.items():
         kernel.put_pool(index, pool)
     for key, service in plan.services.items():

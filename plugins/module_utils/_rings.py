@@ -283,6 +283,14 @@ def advance(slots: Slots, desired: Sequence[int], living: Collection[int], now: 
     return Slots(current, previous, tracked)
 
 
+def restamped(slots: Slots, planned: int, now: int) -> Slots:
+    """The slots with those tracked since the tick `planned` tracked since `now` instead."""
+    if now == planned or planned not in slots.tracked:
+        return slots
+    tracked = array("I", (now if since == planned else since for since in slots.tracked))
+    return Slots(slots.current, slots.previous, tracked)
+
+
 def settle(slots: Slots, now: int, after_ticks: int, busy: Collection[int] = ()) -> Slots:
     """The slots after those tracked for longer than after_ticks have forgotten `previous`.
 

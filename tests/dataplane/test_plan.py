@@ -45,7 +45,7 @@ SERVICE = {"name": "www", "address": VIP4, "port": 80, "protocol": "tcp", "pool"
 
 def bring(fleet: Fleet, kernel: Any) -> None:
     plan = _plan.make(fleet, kernel.actual(), kernel.ring, kernel.named_by_flows, NOW)
-    _plan.apply(plan, kernel)
+    _plan.apply(plan, kernel, lambda: NOW)
     _plan.verify(plan, fleet, kernel, NOW)
 
 

@@ -61,7 +61,7 @@ def kernel() -> FakeKernel:
 def bring(fleet: Fleet, kernel: FakeKernel) -> None:
     """As a run of services does, or restore."""
     plan = _plan.make(fleet, kernel.actual(), kernel.ring, kernel.named_by_flows, NOW)
-    _plan.apply(plan, kernel)
+    _plan.apply(plan, kernel, lambda: NOW)
 
 
 def run(

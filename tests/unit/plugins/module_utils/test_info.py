@@ -52,7 +52,7 @@ class Node(_info.Node):
 
 def bring(fleet: Fleet, kernel: FakeKernel, now: int = 1000) -> FakeKernel:
     plan = _plan.make(fleet, kernel.actual(), kernel.ring, kernel.named_by_flows, now)
-    _plan.apply(plan, kernel)
+    _plan.apply(plan, kernel, lambda: now)
     return kernel
 
 

@@ -37,7 +37,7 @@ def plan_for(fleet: Fleet, kernel: FakeKernel) -> Plan:
 
 def bring(fleet: Fleet, kernel: FakeKernel) -> Plan:
     plan = plan_for(fleet, kernel)
-    _plan.apply(plan, kernel)
+    _plan.apply(plan, kernel, lambda: NOW)
     return plan
 
 
@@ -181,3 +181,22 @@ def test_read_back_notices_another_writer() -> None:
 def test_times_survive_the_kernel() -> None:
     for duration in (1, 2, 3, 14, 15, 60, 61, 3600, 86400):
         assert _rings.seconds(_rings.ticks(duration)) == duration
+
+
+def test_changed_slots_are_tracked_from_when_their_ring_is_written() -> None:
+    kernel = FakeKernel()
+    pools = {"a": members(*ADDRESSES[:2]), "b": members(*ADDRESSES[:2])}
+    bring(fleet_of(pools), kernel)
+    bring(fleet_of({**pools, "a": members(*ADDRESSES[:3])}), kernel)
+    earlier = kernel.rings[0].tracked[:]
+    pools = {name: members(*ADDRESSES[:4]) for name in pools}
+    fleet = fleet_of(pools)
+    now = NOW + 10
+    plan = _plan.make(fleet, kernel.actual(), kernel.ring, kernel.named_by_flows, now)
+    ticks = iter([now + 1, now + 2])
+    _plan.apply(plan, kernel, lambda: next(ticks))
+    for index, written in ((0, now + 1), (1, now + 2)):
+        assert written in kernel.rings[index].tracked
+        assert set(kernel.rings[index].tracked) <= {0, NOW, written}
+    assert all(now == then for then, now in zip(earlier, kernel.rings[0].tracked) if then)
+    _plan.verify(plan, fleet, kernel, now)
