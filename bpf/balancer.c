@@ -2,57 +2,89 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * The packet's way through a node, top to bottom. What is not addressed to a service goes to the
- * kernel untouched.
+ * kernel untouched. docs/packet.md is the table of all that can happen.
  */
 #include "maps.h"
 #include "parse.h"
 #include "flowhash.h"
+#include "services.h"
 #include "steer.h"
-#include "nexthop.h"
-#include "encap.h"
+#include "fragments.h"
+#include "icmp.h"
+#include "forward.h"
+#include "too_big.h"
 #include "stats.h"
 
-static __always_inline int has_source(const struct settings *node, const struct backend *backend)
+/* All that is no plain TCP or UDP packet: ends here, or goes on as part of the flow it belongs to.
+ */
+static __always_inline enum verdict take_unusual(struct xdp_md *ctx, enum content content,
+						 struct cursor *cursor, struct packet *packet,
+						 struct choice *choice)
 {
-	return backend->ipv6 ? node->source6[0] : node->source4;
-}
-
-/* Wraps the packet and sends it to its backend; returns the verdict. */
-static __always_inline enum verdict forward(struct xdp_md *ctx, const struct packet *packet,
-					    __u32 index, const struct backend *backend,
-					    const struct settings *node, __u64 hash)
-{
-	struct nexthop *hop = nexthops.lookup(&index);
-	struct ethhdr *ethernet = (void *)(long)ctx->data;
-	struct ethhdr link;
-	enum hop found;
-
-	if (!has_source(node, backend))
-		return VERDICT_DROP_NO_SOURCE;
-	if (!hop || (void *)(ethernet + 1) > (void *)(long)ctx->data_end)
-		return VERDICT_DROP_NO_ROUTE;
-	found = find_nexthop(ctx, backend, node, hop);
-	if (found == HOP_NONE)
-		return VERDICT_DROP_NO_ROUTE;
-	link = *ethernet; /* the kernel takes what is addressed to this node */
-	if (found == HOP_FOUND) {
-		__builtin_memcpy(link.h_dest, hop->destination, ETH_ALEN);
-		__builtin_memcpy(link.h_source, hop->source, ETH_ALEN);
+	if (content == CONTENT_FLOW)
+		return VERDICT_NONE;
+	if (content == CONTENT_UNKNOWN || !is_service_address(packet))
+		return VERDICT_PASS_FOREIGN;
+	switch (content) {
+	case CONTENT_ICMP:
+		return take_icmp(ctx, cursor, packet);
+	case CONTENT_FRAGMENT:
+		return follow_first(packet, choice);
+	case CONTENT_MALFORMED:
+		return VERDICT_DROP_MALFORMED;
+	default:
+		return VERDICT_DROP_UNSERVED;
 	}
-	if (encap(ctx, packet, &link, backend, node, hash))
-		return VERDICT_DROP_NO_HEADROOM;
-	if (found == HOP_KERNEL)
-		return VERDICT_TO_KERNEL;
-	return hop->interface == ctx->ingress_ifindex ? VERDICT_SENT : VERDICT_REDIRECTED;
 }
 
-static __always_inline int action(enum verdict verdict, const struct nexthop *hop)
+/* Here the rare ways meet the plain one: see struct cursor. */
+static __always_inline void blur(struct packet *packet, __u32 zero)
+{
+	packet->ipv6 += zero;
+	packet->opens += zero;
+	packet->rare += zero;
+	packet->fragment += zero;
+	packet->error += zero;
+}
+
+/* Finds the flow's service, and its backend there. */
+static __always_inline enum verdict choose(const struct packet *packet, const struct settings *node,
+					   struct choice *choice)
+{
+	struct service *service = find_service(packet, packet->destination_port);
+	struct pool *pool;
+	__u64 hash;
+
+	if (unlikely(!service)) {
+		if (!is_service_address(packet))
+			return VERDICT_PASS_FOREIGN;
+		service = find_service(packet, ANY_PORT);
+		if (!service)
+			return packet->error ? VERDICT_DROP_ICMP_ERROR : VERDICT_DROP_UNSERVED;
+	}
+	pool = pools.lookup(&service->pool);
+	if (!pool)
+		return VERDICT_DROP_NO_BACKEND;
+	hash = flow_hash(packet, node->hash_seed);
+	choice->label = hash;
+	choice->service = service->id;
+	choice->backend = steer(packet, service->pool, pool, hash);
+	if (!choice->backend)
+		return VERDICT_DROP_NO_BACKEND;
+	if (unlikely(packet->fragment == FRAGMENT_FIRST))
+		remember_first(packet, choice);
+	return VERDICT_NONE;
+}
+
+static __always_inline int action(enum verdict verdict, __u32 interface)
 {
 	switch (verdict) {
 	case VERDICT_SENT:
+	case VERDICT_ANSWERED_ECHO:
+	case VERDICT_ANSWERED_TOO_BIG:
 		return XDP_TX;
 	case VERDICT_REDIRECTED:
-		return hop ? bpf_redirect(hop->interface, 0) : XDP_DROP;
+		return bpf_redirect(interface, 0);
 	case VERDICT_PASS_FOREIGN:
 	case VERDICT_TO_KERNEL:
 		return XDP_PASS;
@@ -63,34 +95,28 @@ static __always_inline int action(enum verdict verdict, const struct nexthop *ho
 
 int balancer(struct xdp_md *ctx)
 {
+	__u32 zero = 0;
+	struct settings *node = settings.lookup(&zero);
+	struct cursor cursor = {};
 	struct packet packet = {};
-	enum verdict verdict = VERDICT_PASS_FOREIGN;
-	struct settings *node;
-	struct service *service;
-	struct backend *backend;
-	struct pool *pool;
-	__u32 zero = 0, index = 0;
-	__u64 hash;
+	struct choice choice = {};
+	enum verdict verdict = VERDICT_NONE;
+	enum content content;
 
-	if (parse(ctx, &packet))
-		goto out;
-	service = find_service(&packet);
-	if (!service)
-		goto out;
-	pool = pools.lookup(&service->pool);
-	node = settings.lookup(&zero);
-	if (!pool || !node)
-		goto out;
-	hash = flow_hash(&packet, node->hash_seed);
-	index = steer(&packet, service->pool, pool, hash);
-	backend = backends.lookup(&index);
-	if (!index || !backend) {
-		verdict = VERDICT_DROP_NO_BACKEND;
-		goto out;
+	if (!node) /* never: an array has its entry */
+		return XDP_PASS;
+	begin(&cursor, ctx, node->zero);
+	content = parse(&cursor, &packet);
+	if (unlikely(content != CONTENT_FLOW || packet.rare)) {
+		verdict = take_unusual(ctx, content, &cursor, &packet, &choice);
+		blur(&packet, cursor.zero);
 	}
-	verdict = forward(ctx, &packet, index, backend, node, hash);
-	count_forwarded(service->id, index, packet.length);
-out:
+	if (likely(verdict == VERDICT_NONE && !choice.backend))
+		verdict = choose(&packet, node, &choice);
+	if (likely(verdict == VERDICT_NONE))
+		verdict = forward(ctx, &packet, &choice, node);
+	if (unlikely(verdict == VERDICT_DROP_TOO_BIG))
+		verdict = answer_too_big(ctx, &packet, choice.mtu);
 	count_verdict(verdict, packet.length);
-	return action(verdict, nexthops.lookup(&index));
+	return action(verdict, choice.interface);
 }

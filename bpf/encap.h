@@ -3,101 +3,144 @@
  *
  * IP in IP (RFC 2003, RFC 2473, RFC 4213): either family in either. The inner packet is not touched.
  * DSCP and ECN are copied outwards (RFC 6040, normal mode). DF is set with identification 0, an
- * atomic datagram (RFC 6864): a router that cannot carry it says so.
+ * atomic datagram (RFC 6864), whatever the inner packet's DF: nobody has to put tunnel fragments
+ * together again, and what would not fit is answered before (too_big.h).
  */
 #ifndef L4LB_ENCAP_H
 #define L4LB_ENCAP_H
 
+#include "checksum.h"
 #include "maps.h"
 #include "parse.h"
 
-#define OUTER_TTL 64
+#define TTL 64 /* of every header that the node writes */
 #define FLOW_LABEL_MASK 0x000fffff
 
-static __always_inline __u8 inner_protocol(const struct packet *packet)
-{
-	return packet->ipv6 ? IPPROTO_IPV6 : IPPROTO_IPIP;
-}
-
-static __always_inline __sum16 ipv4_checksum(const struct iphdr *ip)
-{
-	const __u32 *word = (const __u32 *)ip;
-	__u64 sum = (__u64)word[0] + word[1] + word[2] + word[3] + word[4];
-
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~sum;
-}
-
-/* Makes room for an outer header of `length` and writes the Ethernet header in front of it: `link`
- * with that type. NULL when the driver left no room.
+/* What stands in front of the IP packet. Tags lie behind the Ethernet header as parse.h reads them:
+ * each brings the type of what follows it.
  */
-static __always_inline void *push(struct xdp_md *ctx, const struct ethhdr *link, __be16 type,
+struct link {
+	struct macs macs;
+	__be16 type;
+	__be16 tags; /* those that the packet leaves with: all it came with, or none */
+	struct tag tag[MAX_TAGS];
+	__u32 cut; /* bytes of tags that are taken off */
+};
+
+static __always_inline int read_link(struct xdp_md *ctx, const struct packet *packet,
+				     struct link *link)
+{
+	struct ethhdr *ethernet = (void *)(long)ctx->data;
+	struct tag *tag = (void *)(ethernet + 1);
+
+	if ((void *)(tag + MAX_TAGS) > (void *)(long)ctx->data_end)
+		return -1; /* no IP packet is as short as two tags */
+	link->macs = *(struct macs *)ethernet;
+	if (unlikely(packet->tags)) {
+		link->type = ethernet->h_proto;
+		link->tags = packet->tags;
+		link->tag[0] = tag[0];
+		link->tag[1] = tag[1];
+	}
+	return 0;
+}
+
+/* Tags belong to the link that the packet came by. */
+static __always_inline void cut_tags(struct link *link)
+{
+	link->cut = link->tags * sizeof(struct tag);
+	link->tags = 0;
+}
+
+/* Makes room for `length` bytes of headers and writes `link` in front of them, the last type being
+ * `type`. Returns where the headers go, NULL when the driver left no room.
+ */
+static __always_inline void *push(struct xdp_md *ctx, const struct link *link, __be16 type,
 				  int length)
 {
 	struct ethhdr *ethernet;
+	struct tag *tag;
 
-	if (bpf_xdp_adjust_head(ctx, -length))
+	if (bpf_xdp_adjust_head(ctx, (int)link->cut - length))
 		return NULL;
 	ethernet = (void *)(long)ctx->data;
-	if ((void *)(ethernet + 1) + length > (void *)(long)ctx->data_end)
+	tag = (void *)(ethernet + 1);
+	if ((void *)(tag + MAX_TAGS) + length > (void *)(long)ctx->data_end)
 		return NULL;
-	*ethernet = *link;
-	ethernet->h_proto = type;
-	return ethernet + 1;
+	*(struct macs *)ethernet = link->macs;
+	if (likely(!link->tags)) {
+		ethernet->h_proto = type;
+		return tag;
+	}
+	ethernet->h_proto = link->type;
+	tag[0] = link->tag[0];
+	if (link->tags == 1) {
+		tag[0].type = type;
+		return tag + 1;
+	}
+	tag[1].control = link->tag[1].control;
+	tag[1].type = type;
+	return tag + 2;
 }
 
-static __always_inline int encap_ipv4(struct xdp_md *ctx, const struct packet *packet,
-				      const struct ethhdr *link, __be32 source, __be32 destination)
+static __always_inline void write_ipv4(struct iphdr *ip, __u8 traffic_class, __u8 protocol,
+				       __u16 length, __be32 source, __be32 destination)
 {
-	struct iphdr *ip = push(ctx, link, bpf_htons(ETH_P_IP), sizeof(*ip));
-
-	if (!ip)
-		return -1;
 	ip->version = 4;
 	ip->ihl = sizeof(*ip) / 4;
-	ip->tos = packet->traffic_class;
-	ip->tot_len = bpf_htons(packet->length + sizeof(*ip));
+	ip->tos = traffic_class;
+	ip->tot_len = bpf_htons(length + sizeof(*ip));
 	ip->id = 0;
 	ip->frag_off = bpf_htons(IPV4_DONT_FRAGMENT);
-	ip->ttl = OUTER_TTL;
-	ip->protocol = inner_protocol(packet);
+	ip->ttl = TTL;
+	ip->protocol = protocol;
 	ip->check = 0;
 	ip->saddr = source;
 	ip->daddr = destination;
 	ip->check = ipv4_checksum(ip);
-	return 0;
 }
 
-/* The flow label carries the flow's hash, so that routers spread one node's tunnels (RFC 6438). */
-static __always_inline int encap_ipv6(struct xdp_md *ctx, const struct packet *packet,
-				      const struct ethhdr *link, const __be32 *source,
-				      const __be32 *destination, __u64 hash)
+static __always_inline void write_ipv6(struct ipv6hdr *ip, __u8 traffic_class, __u32 label,
+				       __u8 next_header, __u16 length, const __be32 *source,
+				       const __be32 *destination)
 {
-	struct ipv6hdr *ip = push(ctx, link, bpf_htons(ETH_P_IPV6), sizeof(*ip));
-
-	if (!ip)
-		return -1;
-	*(__be32 *)ip = bpf_htonl(6 << 28 | (__u32)packet->traffic_class << 20 |
-				  ((__u32)hash & FLOW_LABEL_MASK));
-	ip->payload_len = bpf_htons(packet->length);
-	ip->nexthdr = inner_protocol(packet);
-	ip->hop_limit = OUTER_TTL;
+	*(__be32 *)ip = bpf_htonl(6 << 28 | (__u32)traffic_class << 20 | (label & FLOW_LABEL_MASK));
+	ip->payload_len = bpf_htons(length);
+	ip->nexthdr = next_header;
+	ip->hop_limit = TTL;
 	__builtin_memcpy(&ip->saddr, source, sizeof(ip->saddr));
 	__builtin_memcpy(&ip->daddr, destination, sizeof(ip->daddr));
-	return 0;
 }
 
-/* Puts the outer headers in front; `link` is the Ethernet header they get, all but its type. */
-static __always_inline int encap(struct xdp_md *ctx, const struct packet *packet,
-				 const struct ethhdr *link, const struct backend *backend,
-				 const struct settings *node, __u64 hash)
+static __always_inline __u32 outer_length(const struct backend *backend)
 {
-	if (backend->ipv6)
-		return encap_ipv6(ctx, packet, link, node->source6, backend->address, hash);
-	return encap_ipv4(ctx, packet, link, node->source4, backend->address[0]);
+	return backend->ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
+}
+
+/* Puts the outer headers in front. The flow label carries the flow's hash, so that routers spread
+ * one node's tunnels (RFC 6438).
+ */
+static __always_inline int encap(struct xdp_md *ctx, const struct packet *packet,
+				 const struct link *link, const struct backend *backend,
+				 const struct settings *node, __u32 label)
+{
+	__u8 inner = packet->ipv6 ? IPPROTO_IPV6 : IPPROTO_IPIP;
+	void *outer;
+
+	if (backend->ipv6) {
+		outer = push(ctx, link, bpf_htons(ETH_P_IPV6), sizeof(struct ipv6hdr));
+		if (!outer)
+			return -1;
+		write_ipv6(outer, packet->traffic_class, label, inner, packet->length,
+			   node->source6, backend->address);
+	} else {
+		outer = push(ctx, link, bpf_htons(ETH_P_IP), sizeof(struct iphdr));
+		if (!outer)
+			return -1;
+		write_ipv4(outer, packet->traffic_class, inner, packet->length, node->source4,
+			   backend->address[0]);
+	}
+	return 0;
 }
 
 #endif

@@ -21,6 +21,9 @@
 /* Time in ticks of 2^29 ns (0.54 s) of CLOCK_MONOTONIC: a shift, where seconds cost a division. */
 #define TICK_SHIFT 29
 
+/* Datagrams whose later fragments are still to come, of the whole node: 2 MB. */
+#define MAX_FRAGMENTS 16384
+
 enum tracking {
 	TRACKING_ADAPTIVE, /* the flow table serves changed slots only */
 	TRACKING_ALWAYS,
@@ -49,15 +52,23 @@ enum health {
 	HEALTH_DOWN,
 };
 
+/* Every packet gets one, and is counted under it: docs/packet.md says when. */
 enum verdict {
-	VERDICT_PASS_FOREIGN, /* not addressed to a service */
+	VERDICT_PASS_FOREIGN, /* not addressed to a service, or between neighbours */
 	VERDICT_SENT, /* encapsulated, out of the interface it came in */
 	VERDICT_REDIRECTED, /* encapsulated, out of another interface */
 	VERDICT_TO_KERNEL, /* encapsulated, left to the kernel: neighbour unknown */
+	VERDICT_ANSWERED_ECHO, /* turned into its own echo reply */
+	VERDICT_ANSWERED_TOO_BIG, /* turned into an ICMP error: it would not fit when encapsulated */
 	VERDICT_DROP_NO_BACKEND, /* nobody in the slot */
 	VERDICT_DROP_NO_SOURCE, /* the node has no address of the backend's family */
 	VERDICT_DROP_NO_ROUTE, /* the route to the backend is unreachable, prohibited or a blackhole */
 	VERDICT_DROP_NO_HEADROOM, /* the driver left no room for the outer header */
+	VERDICT_DROP_MALFORMED, /* to a service's address, and its version or a length lies */
+	VERDICT_DROP_UNSERVED, /* to a service's address, but not to its port or protocol */
+	VERDICT_DROP_FRAGMENT, /* the first of its fragments was not seen, or it is of ICMP */
+	VERDICT_DROP_ICMP_ERROR, /* to a service's address, but about none of its flows */
+	VERDICT_DROP_TOO_BIG, /* as answered_too_big, but there must be no answer, or not so many */
 	VERDICT_COUNT,
 };
 
@@ -70,7 +81,7 @@ enum schema {
 struct settings {
 	__u64 hash_seed;
 	__be32 source4; /* outer source addresses; 0: none */
-	__u32 pad;
+	__u32 zero; /* it is, but the verifier does not know */
 	__be32 source6[4];
 };
 
@@ -86,6 +97,10 @@ struct service6_key {
 	__be16 port;
 	__u8 protocol;
 	__u8 pad;
+};
+
+struct address6 {
+	__be32 words[4];
 };
 
 struct service {
@@ -142,12 +157,39 @@ struct flow {
 	__u32 seen; /* tick of its last packet */
 };
 
+/* What the fragments of one datagram have in common; `protocol` is 44 for every IPv6 one. */
+struct fragment_key {
+	__be32 source[4];
+	__be32 destination[4];
+	__be32 id;
+	__u32 protocol;
+};
+
+struct fragment_record {
+	__u32 backend;
+	__u32 service;
+	__u32 label; /* the flow's hash, as the outer header shows it */
+	__u32 seen; /* tick of the first fragment */
+};
+
+/* The MAC addresses of a frame as they lie there, destination first. Words: bytes would be moved one
+ * by one.
+ */
+struct macs {
+	__u32 words[3];
+};
+
 struct nexthop {
 	__u32 tick; /* when the kernel was asked */
 	__u32 interface;
-	__u8 destination[6];
-	__u8 source[6];
-	__u32 pad; /* bcc wants values of per-CPU maps in whole 8 bytes */
+	struct macs macs;
+	__u32 mtu; /* of the route, or of its interface */
+};
+
+/* ICMP errors that were sent in a tick. */
+struct budget {
+	__u32 tick;
+	__u32 spent;
 };
 
 struct counter {
@@ -166,6 +208,9 @@ BPF_TABLE_PINNED("hash", struct service4_key, struct service, services4, MAX_SER
 		 PINS "/services4");
 BPF_TABLE_PINNED("hash", struct service6_key, struct service, services6, MAX_SERVICES,
 		 PINS "/services6");
+/* The services' addresses, whatever the port. A packet asks only when no service has its port. */
+BPF_TABLE_PINNED("hash", __be32, __u32, addresses4, MAX_SERVICES, PINS "/addresses4");
+BPF_TABLE_PINNED("hash", struct address6, __u32, addresses6, MAX_SERVICES, PINS "/addresses6");
 BPF_TABLE_PINNED("array", __u32, struct name, service_names, MAX_SERVICES, PINS "/service_names");
 
 BPF_TABLE_PINNED("array", __u32, struct pool, pools, MAX_POOLS, PINS "/pools");
@@ -182,6 +227,10 @@ BPF_TABLE_PINNED("array", __u32, struct backend, backends, MAX_BACKENDS, PINS "/
 BPF_TABLE_PINNED("lru_hash", struct flow4_key, struct flow, flows4, MAX_FLOWS, PINS "/flows4");
 BPF_TABLE_PINNED("lru_hash", struct flow6_key, struct flow, flows6, MAX_FLOWS, PINS "/flows6");
 
+BPF_TABLE_PINNED("lru_hash", struct fragment_key, struct fragment_record, fragments, MAX_FRAGMENTS,
+		 PINS "/fragments");
+
+BPF_TABLE_PINNED("percpu_array", __u32, struct budget, budgets, 1, PINS "/budgets");
 BPF_TABLE_PINNED("percpu_array", __u32, struct nexthop, nexthops, MAX_BACKENDS, PINS "/nexthops");
 
 BPF_TABLE_PINNED("percpu_array", __u32, struct counter, verdicts, VERDICT_COUNT, PINS "/verdicts");

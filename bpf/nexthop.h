@@ -1,8 +1,8 @@
 /* SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Where the encapsulated packet goes: the kernel's routes and neighbours, asked about once a
- * second for each backend and CPU.
+ * Where the encapsulated packet goes, and what fits through there: the kernel's routes and
+ * neighbours, asked about once a second for each backend and CPU.
  */
 #ifndef L4LB_NEXTHOP_H
 #define L4LB_NEXTHOP_H
@@ -48,8 +48,9 @@ static __always_inline enum hop ask_kernel(struct xdp_md *ctx, const struct back
 		return HOP_KERNEL;
 	}
 	hop->interface = query.ifindex;
-	__builtin_memcpy(hop->destination, query.dmac, ETH_ALEN);
-	__builtin_memcpy(hop->source, query.smac, ETH_ALEN);
+	hop->mtu = query.mtu_result;
+	__builtin_memcpy(&hop->macs, query.dmac, ETH_ALEN);
+	__builtin_memcpy((void *)&hop->macs + ETH_ALEN, query.smac, ETH_ALEN);
 	hop->tick = now;
 	return HOP_FOUND;
 }

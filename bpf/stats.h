@@ -7,7 +7,7 @@
 #define L4LB_STATS_H
 
 #include "maps.h"
-#include "parse.h"
+#include "steer.h"
 
 static __always_inline void add(struct counter *counter, __u32 bytes)
 {
@@ -24,10 +24,10 @@ static __always_inline void count_verdict(enum verdict verdict, __u32 bytes)
 	add(verdicts.lookup(&index), bytes);
 }
 
-static __always_inline void count_forwarded(__u32 service, __u32 backend, __u32 bytes)
+static __always_inline void count_forwarded(struct choice *choice, __u32 bytes)
 {
-	add(service_counters.lookup(&service), bytes);
-	add(backend_counters.lookup(&backend), bytes);
+	add(service_counters.lookup(&choice->service), bytes);
+	add(backend_counters.lookup(&choice->backend), bytes);
 }
 
 #endif

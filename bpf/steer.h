@@ -11,45 +11,21 @@
 #include "flowhash.h"
 #include "maps.h"
 
+/* What has been decided about a packet. */
+struct choice {
+	__u32 backend; /* index; 0: nobody yet */
+	__u32 service;
+	__u32 label; /* the flow's hash, as the outer header shows it */
+	__u32 interface; /* where it goes out */
+	__u32 mtu; /* what of it would have fitted, when it does not */
+};
+
+/* The next step goes on. */
+#define VERDICT_NONE VERDICT_COUNT
+
 static __always_inline __u32 now_tick(void)
 {
 	return bpf_ktime_get_ns() >> TICK_SHIFT;
-}
-
-static __always_inline struct service *find_service4(const struct packet *packet)
-{
-	struct service4_key key = {
-		.address = packet->destination[0],
-		.port = packet->destination_port,
-		.protocol = packet->protocol,
-	};
-	struct service *service = services4.lookup(&key);
-
-	if (service)
-		return service;
-	key.port = 0;
-	return services4.lookup(&key);
-}
-
-static __always_inline struct service *find_service6(const struct packet *packet)
-{
-	struct service6_key key = {
-		.port = packet->destination_port,
-		.protocol = packet->protocol,
-	};
-	struct service *service;
-
-	__builtin_memcpy(key.address, packet->destination, sizeof(key.address));
-	service = services6.lookup(&key);
-	if (service)
-		return service;
-	key.port = 0;
-	return services6.lookup(&key);
-}
-
-static __always_inline struct service *find_service(const struct packet *packet)
-{
-	return packet->ipv6 ? find_service6(packet) : find_service4(packet);
 }
 
 static __always_inline struct flow4_key flow4_key(const struct packet *packet)
@@ -146,12 +122,13 @@ static __always_inline __u32 steer_tracked(const struct packet *packet, const st
 
 	flow = packet->opens ? NULL : find_flow(packet);
 	if (flow && is_current(flow, pool, now) && lives(flow->backend)) {
-		if (flow->seen != now) /* a write a tick, not a packet: the line stays shared */
+		/* A write a tick, not a packet: the line stays shared. */
+		if (flow->seen != now && !packet->error)
 			flow->seen = now;
 		return flow->backend;
 	}
 	backend = steer_unknown(packet, pool, slot, now);
-	if (backend)
+	if (backend && !packet->error)
 		record_flow(packet, backend, now);
 	return backend;
 }

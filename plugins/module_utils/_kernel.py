@@ -64,12 +64,16 @@ class BackendEntry:
 
 @dataclass(frozen=True)
 class Actual:
-    """What the kernel holds, rings apart."""
+    """What the kernel holds, rings apart.
+
+    addresses: those at which a packet that no service wants is not somebody else's.
+    """
 
     services: dict[ServiceKey, ServiceEntry]
     pools: dict[int, PoolEntry]
     backends: dict[int, BackendEntry]
     sizes: Sizes
+    addresses: frozenset[str] = frozenset()
 
 
 class Kernel(Protocol):
@@ -82,5 +86,7 @@ class Kernel(Protocol):
     def remove_pool(self, index: int) -> None: ...
     def put_ring(self, pool: int, slots: Slots) -> None: ...
     def put_backend(self, index: int, backend: BackendEntry, fresh: bool) -> None: ...
+    def put_address(self, address: str) -> None: ...
+    def remove_address(self, address: str) -> None: ...
     def put_service(self, key: ServiceKey, service: ServiceEntry, fresh: bool) -> None: ...
     def remove_service(self, key: ServiceKey, service: ServiceEntry) -> None: ...

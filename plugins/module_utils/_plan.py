@@ -55,6 +55,8 @@ class Plan:
     services: dict[ServiceKey, ServiceEntry] = field(default_factory=dict)
     fresh_services: set[ServiceKey] = field(default_factory=set)
     gone_services: dict[ServiceKey, ServiceEntry] = field(default_factory=dict)
+    addresses: set[str] = field(default_factory=set)
+    gone_addresses: set[str] = field(default_factory=set)
     gone_pools: set[int] = field(default_factory=set)
     gone_backends: dict[int, BackendEntry] = field(default_factory=dict)
     pool_shares: dict[str, Shares] = field(default_factory=dict)
@@ -70,8 +72,10 @@ class Plan:
             "pools": self.pools,
             "backends": self.backends,
             "rings": self.rings,
+            "addresses": self.addresses,
             "services": self.services,
             "services to remove": self.gone_services,
+            "addresses to remove": self.gone_addresses,
             "pools to remove": self.gone_pools,
             "backends to remove": self.gone_backends,
         }
@@ -121,10 +125,14 @@ def apply(plan: Plan, kernel: Kernel, clock: Callable[[], int]) -> None:
         kernel.put_ring(index, plan.rings[index])
     for index, pool in plan.pools.items():
         kernel.put_pool(index, pool)
+    for address in plan.addresses:
+        kernel.put_address(address)
     for key, service in plan.services.items():
         kernel.put_service(key, service, key in plan.fresh_services)
     for key, service in plan.gone_services.items():
         kernel.remove_service(key, service)
+    for address in plan.gone_addresses:
+        kernel.remove_address(address)
     for index in plan.gone_pools:
         kernel.remove_pool(index)
     for index, backend in plan.gone_backends.items():
@@ -302,6 +310,9 @@ def _plan_services(plan: Plan, fleet: Fleet, actual: Actual, pool_ids: dict[str,
         if held != entry:
             plan.services[key] = entry
     plan.gone_services = {k: s for k, s in actual.services.items() if k not in wanted}
+    addresses = {key.address for key in wanted}
+    plan.addresses = addresses - actual.addresses
+    plan.gone_addresses = set(actual.addresses - addresses)
 
 
 def _predict_services(

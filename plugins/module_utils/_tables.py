@@ -64,7 +64,11 @@ class Tables:
     def actual(self) -> Actual:
         """Services, pools and backends as the kernel holds them; rings are read by `ring`."""
         return Actual(
-            dict(self._services()), dict(self._pools()), dict(self._backends()), self.sizes
+            dict(self._services()),
+            dict(self._pools()),
+            dict(self._backends()),
+            self.sizes,
+            frozenset(self._addresses()),
         )
 
     def _entries(self, name: str) -> Iterator[tuple[Any, Any]]:
@@ -85,6 +89,11 @@ class Tables:
                     _PROTOCOL_WORDS.get(key.protocol, str(key.protocol)),
                 )
                 yield at, ServiceEntry(leaf.id, leaf.pool, names.get(leaf.id, ""))
+
+    def _addresses(self) -> Iterator[str]:
+        for name in ("addresses4", "addresses6"):
+            for key, _one in self._entries(name):
+                yield _text(bytes(ct.c_uint32(key)) if isinstance(key, int) else bytes(key))
 
     def _names(self, table: str) -> Iterator[tuple[int, str]]:
         for key, leaf in self._entries(table):
@@ -216,6 +225,20 @@ class Tables:
             state=self._words.value("state", backend.state),
             health=self._words.value("health", backend.health),
         )
+
+    def put_address(self, address: str) -> None:
+        """From here on what no service wants at this address is dropped, and echo answered."""
+        table, at = self._address_key(address)
+        _bpf.update(table.map_fd, at, ct.c_uint32(1), f"write address {address}")
+
+    def remove_address(self, address: str) -> None:
+        table, at = self._address_key(address)
+        _bpf.delete(table.map_fd, at, f"remove address {address}")
+
+    def _address_key(self, address: str) -> tuple[Any, Any]:
+        raw = packed(address)
+        table = self._table("addresses4" if len(raw) == 4 else "addresses6")
+        return table, table.Key.from_buffer_copy(raw)
 
     def put_service(self, key: ServiceKey, service: ServiceEntry, fresh: bool) -> None:
         """Writes a service: from here on packets find it. Its pool and ring must be there."""

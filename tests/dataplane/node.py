@@ -130,7 +130,7 @@ class Node:
     def reset(self) -> None:
         """As if just made: no services, flows or counts."""
         self.apply({}, [])
-        for name in ("flows4", "flows6", "verdicts"):
+        for name in ("flows4", "flows6", "fragments", "budgets", "verdicts"):
             self.tables._table(name).clear()
 
     def serve(self, *backends: str | dict[str, Any], **pool: Any) -> Outcome:

@@ -33,11 +33,18 @@ class FakeKernel:
     backends: dict[int, BackendEntry] = field(default_factory=dict)
     rings: dict[int, Slots] = field(default_factory=dict)
     flows: set[int] = field(default_factory=set)
+    addresses: set[str] = field(default_factory=set)
     writes: int = 0
     dies_at: int | None = None
 
     def actual(self) -> Actual:
-        return Actual(dict(self.services), dict(self.pools), dict(self.backends), self.sizes)
+        return Actual(
+            dict(self.services),
+            dict(self.pools),
+            dict(self.backends),
+            self.sizes,
+            frozenset(self.addresses),
+        )
 
     def ring(self, pool: int) -> Slots | None:
         return self.rings.get(pool)
@@ -68,9 +75,19 @@ class FakeKernel:
         assert not fresh or index not in self.flows
         self.backends[index] = backend
 
+    def put_address(self, address: str) -> None:
+        self._write()
+        self.addresses.add(address)
+
+    def remove_address(self, address: str) -> None:
+        self._write()
+        assert address not in {key.address for key in self.services}, "its packets would be passed"
+        self.addresses.remove(address)
+
     def put_service(self, key: ServiceKey, service: ServiceEntry, fresh: bool) -> None:
         self._write()
         assert not fresh or service.id not in {held.id for held in self.services.values()}
+        assert key.address in self.addresses, "a packet to any port would not find it"
         assert service.pool in self.pools, "a packet would find a service without its pool"
         assert service.pool in self.rings, "a packet would find a service without its ring"
         self.services[key] = service

@@ -1,0 +1,60 @@
+/* SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The last step: to the backend, wrapped, by the way that the kernel's routes say.
+ */
+#ifndef L4LB_FORWARD_H
+#define L4LB_FORWARD_H
+
+#include "encap.h"
+#include "maps.h"
+#include "nexthop.h"
+#include "parse.h"
+#include "stats.h"
+#include "steer.h"
+
+static __always_inline int has_source(const struct settings *node, const struct backend *backend)
+{
+	return backend->ipv6 ? node->source6[0] : node->source4;
+}
+
+/* Addresses the frame to the next hop. Out of another interface it goes without its tags. */
+static __always_inline void address(struct link *link, const struct nexthop *hop, __u32 ingress)
+{
+	link->macs = hop->macs;
+	if (unlikely(link->tags && hop->interface != ingress))
+		cut_tags(link);
+}
+
+static __always_inline enum verdict forward(struct xdp_md *ctx, const struct packet *packet,
+					    struct choice *choice, const struct settings *node)
+{
+	struct backend *backend = backends.lookup(&choice->backend);
+	struct nexthop *hop = nexthops.lookup(&choice->backend);
+	struct link link = {};
+	enum hop found;
+
+	if (!backend || !hop || read_link(ctx, packet, &link))
+		return VERDICT_DROP_NO_BACKEND;
+	if (!has_source(node, backend))
+		return VERDICT_DROP_NO_SOURCE;
+	found = find_nexthop(ctx, backend, node, hop);
+	if (found == HOP_NONE)
+		return VERDICT_DROP_NO_ROUTE;
+	if (found == HOP_FOUND) { /* else the kernel takes what is addressed to this node */
+		if (unlikely(packet->length + outer_length(backend) > hop->mtu)) {
+			choice->mtu = hop->mtu - outer_length(backend);
+			return VERDICT_DROP_TOO_BIG;
+		}
+		address(&link, hop, ctx->ingress_ifindex);
+		choice->interface = hop->interface;
+	}
+	if (encap(ctx, packet, &link, backend, node, choice->label))
+		return VERDICT_DROP_NO_HEADROOM;
+	count_forwarded(choice, packet->length);
+	if (found == HOP_KERNEL)
+		return VERDICT_TO_KERNEL;
+	return choice->interface == ctx->ingress_ifindex ? VERDICT_SENT : VERDICT_REDIRECTED;
+}
+
+#endif
