@@ -183,7 +183,7 @@ struct nexthop {
 	__u32 tick; /* when the kernel was asked */
 	__u32 interface;
 	struct macs macs;
-	__u32 mtu; /* of the route, or of its interface */
+	__u32 mtu; /* of the route's interface, or of the route when it is locked there */
 };
 
 /* ICMP errors that were sent in a tick. */

@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import subprocess
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,9 @@ def wire() -> None:
         ip.route("add", dst="192.0.2.200/32", type="unreachable")
 
 
+@cache
 def interface(name: str) -> int:
+    """Its index; interfaces of the picture stay."""
     with IPRoute() as ip:
         return int(ip.link_lookup(ifname=name)[0])
 
