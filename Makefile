@@ -66,6 +66,11 @@ test-unit: bootstrap  ## Rings, configuration, plans: no kernel, no root
 test-dataplane: bootstrap  ## Packets through the real program, and exact bytes out (root)
 	$(bin)/python -m pytest tests/dataplane
 
+.PHONY: fuzz
+fuzz: export PYTHONPATH := .venv/collections
+fuzz: bootstrap  ## A million mutated frames through the real program (root)
+	$(bin)/python -m tests.dataplane.fuzz
+
 .PHONY: test-tunnels
 test-tunnels: bootstrap  ## The kernel's own tunnels at the far end, in an emulated machine (root)
 	$(bin)/python -m pytest tests/uml

@@ -1,0 +1,98 @@
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The frames that are mutated: one or more of every kind, to a fleet that can send every way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import (
+    ICMPv6EchoRequest,
+    ICMPv6ND_NS,
+    ICMPv6PacketTooBig,
+    IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+)
+from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
+from scapy.packet import Packet, Raw
+
+from .node import CLIENT4, CLIENT6, NODE4, NODE6, NODE_MAC, ROUTER_MAC, VIP4, VIP6
+
+ANY4, ANY6 = "203.0.113.11", "2001:db8:100::11"
+VIPS = (VIP4, VIP6, ANY4, ANY6)
+NEAR, NEAR6, FAR, FAR6 = "192.0.2.71", "2001:db8:2::71", "192.0.2.130", "2001:db8:4::2"
+BACKENDS = (NEAR, NEAR6, FAR, FAR6)
+
+
+def fleet() -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Pools and services: backends of both families, behind both interfaces."""
+    pools = {
+        "web": {"backends": [{"address": address} for address in BACKENDS]},
+        "all": {"backends": [{"address": NEAR}, {"address": FAR6}], "tracking": "always"},
+    }
+    services = [
+        {"name": f"{pool}{i}{protocol}", "address": address, "port": port, "protocol": protocol}
+        | {"pool": pool}
+        for i, (address, port, pool) in enumerate(
+            ((VIP4, 80, "web"), (VIP6, 80, "web"), (ANY4, 0, "all"), (ANY6, 0, "all"))
+        )
+        for protocol in ("tcp", "udp")
+    ]
+    return pools, services
+
+
+def _four(payload: Packet, **fields: Any) -> Packet:
+    return IP(**{"src": CLIENT4, "dst": VIP4, **fields}) / payload
+
+
+def _six(payload: Packet, **fields: Any) -> Packet:
+    return IPv6(**{"src": CLIENT6, "dst": VIP6, **fields}) / payload
+
+
+_BACK4 = IP(src=VIP4, dst=CLIENT4) / TCP(sport=80, dport=4000)
+_BACK6 = IPv6(src=VIP6, dst=CLIENT6) / UDP(sport=80, dport=4000)
+
+_PACKETS = (
+    _four(TCP(sport=4000, dport=80, flags="S")),
+    _four(TCP(sport=4000, dport=80, flags="A") / Raw(b"payload")),
+    _four(UDP(sport=4000, dport=80) / Raw(b"payload"), tos=0xB9),
+    _four(UDP(sport=4000, dport=81), dst=ANY4),
+    _four(UDP(sport=4000, dport=80), options=b"\x94\x04\x00\x00"),
+    _four(UDP(sport=4000, dport=80) / Raw(bytes(16)), id=7, flags="MF"),
+    _four(Raw(bytes(40)), id=7, frag=3, proto=17),
+    _four(UDP(sport=4000, dport=80) / Raw(bytes(1472))),
+    _four(ICMP(id=1, seq=2) / Raw(b"payload")),
+    _four(ICMP(type=3, code=4, nexthopmtu=1400) / _BACK4),
+    _four(ICMP(type=11) / _BACK4),
+    _four(ICMP(type=11) / _BACK4 / Raw(bytes(1440))),
+    _four(UDP(dport=53), dst=NODE4),
+    _four(TCP(dport=22), dst=NODE4),
+    _six(TCP(sport=4000, dport=80, flags="S")),
+    _six(UDP(sport=4000, dport=80) / Raw(b"payload"), tc=0xB9),
+    _six(UDP(sport=4000, dport=81), dst=ANY6),
+    _six(IPv6ExtHdrHopByHop() / IPv6ExtHdrDestOpt() / UDP(sport=4000, dport=80)),
+    _six(IPv6ExtHdrFragment(id=7, m=1) / UDP(sport=4000, dport=80) / Raw(bytes(16))),
+    _six(IPv6ExtHdrFragment(id=7, offset=3, nh=17) / Raw(bytes(40))),
+    _six(UDP(sport=4000, dport=80) / Raw(bytes(1452))),
+    _six(ICMPv6EchoRequest(id=1, seq=2, data=b"payload")),
+    _six(ICMPv6PacketTooBig(mtu=1400) / _BACK6),
+    _six(ICMPv6PacketTooBig(mtu=1400) / IPv6(bytes(_BACK6))),
+    _six(ICMPv6ND_NS(tgt=VIP6)),
+    _six(TCP(dport=22), dst=NODE6),
+    _four(_four(TCP(dport=80))),
+)
+
+_LINK = Ether(dst=NODE_MAC, src=ROUTER_MAC)
+
+CORPUS = tuple(
+    bytes(frame)
+    for frame in (
+        *(_LINK / packet for packet in _PACKETS),
+        *(_LINK / Dot1Q(vlan=7) / packet for packet in _PACKETS[::3]),
+        *(_LINK / Dot1AD(vlan=9) / Dot1Q(vlan=7) / packet for packet in _PACKETS[1::3]),
+        Ether(dst="ff:ff:ff:ff:ff:ff", src=ROUTER_MAC) / ARP(pdst=VIP4),
+    )
+)
