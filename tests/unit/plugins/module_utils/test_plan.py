@@ -97,6 +97,15 @@ def test_index_of_a_backend_is_stable_and_names_one_address(history: list[Fleet]
             assert named.setdefault(index, backend.address) == backend.address
 
 
+@given(st.lists(fleets(), min_size=1, max_size=3))
+def test_addresses_are_those_of_the_services(history: list[Fleet]) -> None:
+    """FakeKernel refuses a service before its address, and an address's end before its last."""
+    kernel = FakeKernel()
+    for fleet in history:
+        bring(fleet, kernel)
+        assert kernel.addresses == {service.address for service in fleet.services}
+
+
 def test_freed_index_is_reused_only_when_no_flow_names_it() -> None:
     kernel = FakeKernel(Sizes(ring=53, services=4, pools=2, backends=3, flows=8))
     bring(fleet_of({"web": members("10.0.0.1", "10.0.0.2")}), kernel)
