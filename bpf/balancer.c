@@ -15,37 +15,11 @@
 #include "too_big.h"
 #include "stats.h"
 
-/* All that is no plain TCP or UDP packet: ends here, or goes on as part of the flow it belongs to.
- */
-static __always_inline enum verdict take_unusual(struct xdp_md *ctx, enum content content,
-						 struct cursor *cursor, struct packet *packet,
-						 struct choice *choice)
-{
-	if (content == CONTENT_FLOW)
-		return VERDICT_NONE;
-	if (content == CONTENT_UNKNOWN || !is_service_address(packet))
-		return VERDICT_PASS_FOREIGN;
-	switch (content) {
-	case CONTENT_ICMP:
-		return take_icmp(ctx, cursor, packet);
-	case CONTENT_FRAGMENT:
-		return follow_first(packet, choice);
-	case CONTENT_MALFORMED:
-		return VERDICT_DROP_MALFORMED;
-	default:
-		return VERDICT_DROP_UNSERVED;
-	}
-}
-
-/* Here the rare ways meet the plain one: see struct cursor. */
-static __always_inline void blur(struct packet *packet, __u32 zero)
-{
-	packet->ipv6 += zero;
-	packet->opens += zero;
-	packet->rare += zero;
-	packet->fragment += zero;
-	packet->error += zero;
-}
+/* What is counted and done in the end. */
+struct outcome {
+	__u32 length;
+	__u32 interface;
+};
 
 /* Finds the flow's service, and its backend there. */
 static __always_inline enum verdict choose(const struct packet *packet, const struct settings *node,
@@ -71,9 +45,90 @@ static __always_inline enum verdict choose(const struct packet *packet, const st
 	choice->backend = steer(packet, service->pool, pool, hash);
 	if (!choice->backend)
 		return VERDICT_DROP_NO_BACKEND;
-	if (unlikely(packet->fragment == FRAGMENT_FIRST))
+	if (packet->fragment == FRAGMENT_FIRST)
 		remember_first(packet, choice);
 	return VERDICT_NONE;
+}
+
+/* What nearly all packets are: TCP or UDP and nothing around it. A copy of the way with nothing on it
+ * for the others; those are left as they are, without a verdict.
+ */
+static __always_inline enum verdict take_plain(struct xdp_md *ctx, const struct settings *node,
+					       struct outcome *outcome)
+{
+	struct cursor cursor = {
+		.at = (void *)(long)ctx->data,
+		.end = (void *)(long)ctx->data_end,
+		.plain = 1,
+	};
+	struct packet packet = {};
+	struct choice choice = {};
+	enum verdict verdict;
+
+	if (parse(&cursor, &packet) != CONTENT_FLOW)
+		return VERDICT_NONE;
+	verdict = choose(&packet, node, &choice);
+	if (verdict == VERDICT_NONE)
+		verdict = forward(ctx, &packet, &choice, node);
+	outcome->length = packet.length;
+	outcome->interface = choice.interface;
+	return verdict == VERDICT_DROP_TOO_BIG ? VERDICT_NONE : verdict;
+}
+
+/* Ends here, or goes on as part of the flow it belongs to. */
+static __always_inline enum verdict resolve(struct xdp_md *ctx, struct cursor *cursor,
+					    struct packet *packet, struct choice *choice)
+{
+	enum content content = parse(cursor, packet);
+
+	if (content == CONTENT_FLOW)
+		return VERDICT_NONE;
+	if (content == CONTENT_UNKNOWN || !is_service_address(packet))
+		return VERDICT_PASS_FOREIGN;
+	switch (content) {
+	case CONTENT_ICMP:
+		return take_icmp(ctx, cursor, packet);
+	case CONTENT_FRAGMENT:
+		return follow_first(packet, choice);
+	case CONTENT_MALFORMED:
+		return VERDICT_DROP_MALFORMED;
+	default:
+		return VERDICT_DROP_UNSERVED;
+	}
+}
+
+/* Here the ways meet: see struct cursor. */
+static __always_inline void blur(struct packet *packet, __u32 zero)
+{
+	packet->ipv6 += zero;
+	packet->opens += zero;
+	packet->fragment += zero;
+	packet->error += zero;
+}
+
+/* All that can be. */
+static __always_inline enum verdict take_rare(struct xdp_md *ctx, const struct settings *node,
+					      struct outcome *outcome)
+{
+	struct cursor cursor = {
+		.at = (void *)(long)ctx->data,
+		.end = (void *)(long)ctx->data_end,
+		.zero = node->zero,
+	};
+	struct packet packet = {};
+	struct choice choice = {};
+	enum verdict verdict = resolve(ctx, &cursor, &packet, &choice);
+
+	blur(&packet, cursor.zero);
+	if (verdict == VERDICT_NONE && !choice.backend)
+		verdict = choose(&packet, node, &choice);
+	if (verdict == VERDICT_NONE)
+		verdict = forward(ctx, &packet, &choice, node);
+	if (verdict == VERDICT_DROP_TOO_BIG)
+		verdict = answer_too_big(ctx, &packet, choice.mtu);
+	outcome->length = packet.length;
+	outcome->interface = choice.interface;
+	return verdict;
 }
 
 static __always_inline int action(enum verdict verdict, __u32 interface)
@@ -97,26 +152,14 @@ int balancer(struct xdp_md *ctx)
 {
 	__u32 zero = 0;
 	struct settings *node = settings.lookup(&zero);
-	struct cursor cursor = {};
-	struct packet packet = {};
-	struct choice choice = {};
-	enum verdict verdict = VERDICT_NONE;
-	enum content content;
+	struct outcome outcome = {};
+	enum verdict verdict;
 
 	if (!node) /* never: an array has its entry */
 		return XDP_PASS;
-	begin(&cursor, ctx, node->zero);
-	content = parse(&cursor, &packet);
-	if (unlikely(content != CONTENT_FLOW || packet.rare)) {
-		verdict = take_unusual(ctx, content, &cursor, &packet, &choice);
-		blur(&packet, cursor.zero);
-	}
-	if (likely(verdict == VERDICT_NONE && !choice.backend))
-		verdict = choose(&packet, node, &choice);
-	if (likely(verdict == VERDICT_NONE))
-		verdict = forward(ctx, &packet, &choice, node);
-	if (unlikely(verdict == VERDICT_DROP_TOO_BIG))
-		verdict = answer_too_big(ctx, &packet, choice.mtu);
-	count_verdict(verdict, packet.length);
-	return action(verdict, choice.interface);
+	verdict = take_plain(ctx, node, &outcome);
+	if (unlikely(verdict == VERDICT_NONE))
+		verdict = take_rare(ctx, node, &outcome);
+	count_verdict(verdict, outcome.length);
+	return action(verdict, outcome.interface);
 }

@@ -30,14 +30,14 @@ struct link {
 static __always_inline int read_link(struct xdp_md *ctx, const struct packet *packet,
 				     struct link *link)
 {
-	struct ethhdr *ethernet = (void *)(long)ctx->data;
+	struct ethernet *ethernet = (void *)(long)ctx->data;
 	struct tag *tag = (void *)(ethernet + 1);
 
 	if ((void *)(tag + MAX_TAGS) > (void *)(long)ctx->data_end)
 		return -1; /* no IP packet is as short as two tags */
 	link->macs = *(struct macs *)ethernet;
 	if (unlikely(packet->tags)) {
-		link->type = ethernet->h_proto;
+		link->type = ethernet->type;
 		link->tags = packet->tags;
 		link->tag[0] = tag[0];
 		link->tag[1] = tag[1];
@@ -58,7 +58,7 @@ static __always_inline void cut_tags(struct link *link)
 static __always_inline void *push(struct xdp_md *ctx, const struct link *link, __be16 type,
 				  int length)
 {
-	struct ethhdr *ethernet;
+	struct ethernet *ethernet;
 	struct tag *tag;
 
 	if (bpf_xdp_adjust_head(ctx, (int)link->cut - length))
@@ -69,10 +69,10 @@ static __always_inline void *push(struct xdp_md *ctx, const struct link *link, _
 		return NULL;
 	*(struct macs *)ethernet = link->macs;
 	if (likely(!link->tags)) {
-		ethernet->h_proto = type;
+		ethernet->type = type;
 		return tag;
 	}
-	ethernet->h_proto = link->type;
+	ethernet->type = link->type;
 	tag[0] = link->tag[0];
 	if (link->tags == 1) {
 		tag[0].type = type;

@@ -153,7 +153,7 @@ static __always_inline enum verdict answer_echo(struct xdp_md *ctx, struct curso
 						const struct packet *packet)
 {
 	struct icmp_header *echo = cursor->at;
-	struct ethhdr *ethernet = (void *)(long)ctx->data;
+	struct ethernet *ethernet = (void *)(long)ctx->data;
 	void *ip = (void *)(ethernet + 1) + packet->tags * sizeof(struct tag);
 	__u8 reply = packet->ipv6 ? ICMPV6_ECHO_REPLY : ICMP_ECHOREPLY;
 

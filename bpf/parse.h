@@ -2,8 +2,7 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * The first step: what the packet is. Nothing is read before it is proven to lie within the frame,
- * and nothing counts that lies behind the IP packet's own end. A plain TCP or UDP packet takes the
- * shortest way; all else is named, for the steps that know what to do with it.
+ * and nothing counts that lies behind the IP packet's own end.
  */
 #ifndef L4LB_PARSE_H
 #define L4LB_PARSE_H
@@ -52,7 +51,6 @@ struct packet {
 	__u8 ipv6;
 	__u8 traffic_class; /* DSCP and ECN */
 	__u8 opens; /* TCP SYN without ACK */
-	__u8 rare; /* tagged, a fragment, or with extension headers */
 	__u8 tags; /* 802.1Q or 802.1ad tags between the MAC addresses and the type */
 	__u8 fragment; /* enum fragment */
 	__u8 error; /* an ICMP error: it follows its flow and leaves no trace in the flow table */
@@ -71,6 +69,14 @@ struct cursor {
 	void *end;
 	__u32 left;
 	__u32 zero;
+	__u32 plain; /* reading ends at tags, fragments, extension headers */
+};
+
+/* An Ethernet header; the kernel's is packed, so that its type would be read byte by byte. */
+struct ethernet {
+	__be16 destination[3];
+	__be16 source[3];
+	__be16 type;
 };
 
 struct ports {
@@ -95,13 +101,6 @@ struct fragment_header {
 	__be16 offset;
 	__be32 id;
 };
-
-static __always_inline void begin(struct cursor *cursor, const struct xdp_md *ctx, __u32 zero)
-{
-	cursor->at = (void *)(long)ctx->data;
-	cursor->end = (void *)(long)ctx->data_end;
-	cursor->zero = zero;
-}
 
 /* Whether `size` bytes of the IP packet are there to be read. */
 #define has(cursor, size) ((cursor)->left >= (size) && (cursor)->at + (size) <= (cursor)->end)
@@ -156,7 +155,8 @@ static __always_inline enum content parse_ipv4(struct cursor *cursor, struct pac
 	packet->length = length;
 	cursor->left = length;
 	if (unlikely(ip->frag_off & bpf_htons(IPV4_FRAGMENTED))) {
-		packet->rare = 1;
+		if (cursor->plain)
+			return CONTENT_FRAGMENT;
 		packet->fragment_id = ip->id;
 		packet->fragment = FRAGMENT_FIRST;
 		if (ip->frag_off & bpf_htons(IPV4_OFFSET)) {
@@ -246,7 +246,8 @@ static __always_inline enum content parse_ipv6(struct cursor *cursor, struct pac
 	cursor->left = length;
 	advance(cursor, sizeof(*ip));
 	if (unlikely(is_extension(packet->protocol))) {
-		packet->rare = 1;
+		if (cursor->plain)
+			return CONTENT_OTHER;
 		if (skip_extensions(cursor, packet))
 			return CONTENT_MALFORMED;
 		if (packet->fragment == FRAGMENT_LATER)
@@ -261,6 +262,8 @@ static __always_inline __be16 skip_tags(struct cursor *cursor, struct packet *pa
 	struct tag *tag = cursor->at;
 	int i;
 
+	if (cursor->plain)
+		return 0;
 	for (i = 0; i < MAX_TAGS; i++) { /* a third one is no type that we know */
 		if (type != bpf_htons(ETH_P_8021Q) && type != bpf_htons(ETH_P_8021AD))
 			break;
@@ -268,7 +271,6 @@ static __always_inline __be16 skip_tags(struct cursor *cursor, struct packet *pa
 			return 0; /* no type at all */
 		type = tag[i].type;
 	}
-	packet->rare = 1;
 	packet->tags = (i + cursor->zero) & 3;
 	cursor->at = tag + packet->tags;
 	asm volatile("" : "+r"(cursor->at)); /* as in skip_options */
@@ -277,13 +279,13 @@ static __always_inline __be16 skip_tags(struct cursor *cursor, struct packet *pa
 
 static __always_inline enum content parse(struct cursor *cursor, struct packet *packet)
 {
-	struct ethhdr *ethernet = cursor->at;
+	struct ethernet *ethernet = cursor->at;
 	__be16 type;
 
 	if ((void *)(ethernet + 1) > cursor->end)
 		return CONTENT_UNKNOWN;
 	cursor->at = ethernet + 1;
-	type = ethernet->h_proto;
+	type = ethernet->type;
 	if (unlikely(type != bpf_htons(ETH_P_IP) && type != bpf_htons(ETH_P_IPV6)))
 		type = skip_tags(cursor, packet, type);
 	if (type == bpf_htons(ETH_P_IP))

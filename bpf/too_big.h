@@ -44,7 +44,7 @@ static __always_inline void *quote(struct xdp_md *ctx, const struct packet *pack
 				   const struct link *link, __be16 type, int headers, int quoted)
 {
 	int length = ctx->data_end - ctx->data;
-	int wanted = sizeof(struct ethhdr) + packet->tags * sizeof(struct tag) + quoted;
+	int wanted = sizeof(struct ethernet) + packet->tags * sizeof(struct tag) + quoted;
 
 	/* Else the compiler subtracts data_end from a number, which the verifier forbids. */
 	asm volatile("" : "+r"(length));
