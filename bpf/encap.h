@@ -16,6 +16,11 @@
 #define TTL 64 /* of every header that the node writes */
 #define FLOW_LABEL_MASK 0x000fffff
 
+/* The MAC addresses of a frame, destination first. Words: bytes would be moved one by one. */
+struct macs {
+	__u32 words[3];
+};
+
 /* What stands in front of the IP packet. Tags lie behind the Ethernet header as parse.h reads them:
  * each brings the type of what follows it.
  */

@@ -21,7 +21,7 @@ static __always_inline int has_source(const struct settings *node, const struct 
 /* Addresses the frame to the next hop. Out of another interface it goes without its tags. */
 static __always_inline void address(struct link *link, const struct nexthop *hop, __u32 ingress)
 {
-	link->macs = hop->macs;
+	link->macs = *(struct macs *)hop->destination; /* and the source, which follows */
 	if (unlikely(link->tags && hop->interface != ingress))
 		cut_tags(link);
 }

@@ -172,17 +172,11 @@ struct fragment_record {
 	__u32 seen; /* tick of the first fragment */
 };
 
-/* The MAC addresses of a frame as they lie there, destination first. Words: bytes would be moved one
- * by one.
- */
-struct macs {
-	__u32 words[3];
-};
-
 struct nexthop {
 	__u32 tick; /* when the kernel was asked */
 	__u32 interface;
-	struct macs macs;
+	__u8 destination[6]; /* as the two lie in a frame */
+	__u8 source[6];
 	__u32 mtu; /* of the route's interface, or of the route when it is locked there */
 };
 

@@ -7,12 +7,10 @@
 #ifndef L4LB_NEXTHOP_H
 #define L4LB_NEXTHOP_H
 
+#include "fib.h"
 #include "maps.h"
 
 #include <uapi/linux/if_ether.h>
-
-#define AF_INET 2
-#define AF_INET6 10
 
 #define HOP_LIFETIME 2 /* ticks */
 
@@ -26,18 +24,10 @@ static __always_inline enum hop ask_kernel(struct xdp_md *ctx, const struct back
 					   const struct settings *node, struct nexthop *hop,
 					   __u32 now)
 {
-	struct bpf_fib_lookup query = { .ifindex = ctx->ingress_ifindex };
+	const __be32 *source = backend->ipv6 ? node->source6 : &node->source4;
+	struct bpf_fib_lookup query = {};
 
-	if (backend->ipv6) {
-		query.family = AF_INET6;
-		__builtin_memcpy(query.ipv6_src, node->source6, sizeof(query.ipv6_src));
-		__builtin_memcpy(query.ipv6_dst, backend->address, sizeof(query.ipv6_dst));
-	} else {
-		query.family = AF_INET;
-		query.ipv4_src = node->source4;
-		query.ipv4_dst = backend->address[0];
-	}
-	switch (bpf_fib_lookup(ctx, &query, sizeof(query), 0)) {
+	switch (ask_routes(ctx, backend->ipv6, source, backend->address, &query)) {
 	case BPF_FIB_LKUP_RET_SUCCESS:
 		break;
 	case BPF_FIB_LKUP_RET_BLACKHOLE:
@@ -49,8 +39,8 @@ static __always_inline enum hop ask_kernel(struct xdp_md *ctx, const struct back
 	}
 	hop->interface = query.ifindex;
 	hop->mtu = query.mtu_result;
-	__builtin_memcpy(&hop->macs, query.dmac, ETH_ALEN);
-	__builtin_memcpy((void *)&hop->macs + ETH_ALEN, query.smac, ETH_ALEN);
+	__builtin_memcpy(hop->destination, query.dmac, ETH_ALEN);
+	__builtin_memcpy(hop->source, query.smac, ETH_ALEN);
 	hop->tick = now;
 	return HOP_FOUND;
 }

@@ -107,6 +107,12 @@ class Part:
     def put_backend(self, index: int, backend: BackendEntry, fresh: bool) -> None:
         self.kernel.put_backend(index, backend, fresh)
 
+    def put_address(self, address: str) -> None:
+        self.kernel.put_address(address)
+
+    def remove_address(self, address: str) -> None:
+        self.kernel.remove_address(address)
+
     def put_service(self, key: ServiceKey, service: ServiceEntry, fresh: bool) -> None:
         self.kernel.put_service(key, service, fresh)
 

@@ -61,17 +61,25 @@ class Explainer:
         """
         ingress, note = _ingress(packet, interface, self._running)
         answer = Explanation(_arguments(packet, ingress), why=note)
-        if not packet.is_balanced:
-            answer.why.append(f"only tcp and udp are balanced: {packet} {_FOREIGN}")
-            return vars(answer)
-        found = self._lookup.service(packet)
+        found = self._lookup.service(packet) if packet.is_balanced else None
         if found is None:
-            answer.why.append(_no_service_text(packet))
+            self._unserved(answer, packet)
             return vars(answer)
         index = self._steer(answer, packet, *found)
         if index:
             self._forward(answer, index, ingress)
         return vars(answer)
+
+    def _unserved(self, answer: Explanation, packet: Packet) -> None:
+        """What no service takes: somebody else's, or dropped at a service's address."""
+        if not self._lookup.is_service_address(packet):
+            answer.why.append(f"{packet.destination} is no service's address: {packet} {_FOREIGN}")
+        elif packet.is_icmp:
+            answer.verdict = "answered_echo"
+            answer.why.append(_ICMP_TEXT)
+        else:
+            answer.verdict = "drop_unserved"
+            answer.why.append(_no_service_text(packet))
 
     def _steer(
         self, answer: Explanation, packet: Packet, key: ServiceKey, service: ServiceEntry
@@ -221,11 +229,17 @@ def _ingress(packet: Packet, wish: str | None, running: Sequence[str]) -> tuple[
 
 
 _FOREIGN = "goes to the kernel untouched"
+_ICMP_TEXT = (
+    "an echo request to a service's address is answered by the node; an error about a flow of a "
+    "service goes where the flow goes: ask about that"
+)
 
 
 def _no_service_text(packet: Packet) -> str:
+    if not packet.is_balanced:
+        return f"only tcp and udp are balanced: {packet} is dropped"
     where = endpoint(packet.destination, packet.destination_port)
-    return f"no service of this node takes {packet.protocol} {where}: the packet {_FOREIGN}"
+    return f"no service of this node takes {packet.protocol} {where}: the packet is dropped"
 
 
 def _service_text(packet: Packet, key: ServiceKey, service: ServiceEntry, pool: PoolEntry) -> str:

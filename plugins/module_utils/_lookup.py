@@ -54,6 +54,11 @@ class Lookup:
                 return key, ServiceEntry(leaf.id, leaf.pool, name)
         return None
 
+    def is_service_address(self, packet: Packet) -> bool:
+        """Whether the packet is to a service's address, whatever the port."""
+        table, at = self._tables._address_key(packet.destination)
+        return _bpf.look_up(table.map_fd, at, ct.c_uint32())
+
     def pool(self, index: int) -> PoolEntry:
         leaf = self._leaf("pools", index)
         return PoolEntry(

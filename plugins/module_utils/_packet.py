@@ -14,6 +14,8 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._address import packed, r
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import PROTOCOLS
 
+_ICMP, _ICMP6 = ("icmp", "1"), ("ipv6-icmp", "icmpv6", "58")
+
 
 class PacketError(L4lbError):
     """No packet is like that; the text names the arguments."""
@@ -37,6 +39,11 @@ class Packet:
     def is_balanced(self) -> bool:
         """Whether the balancer looks at packets of this protocol at all."""
         return self.protocol in PROTOCOLS
+
+    @property
+    def is_icmp(self) -> bool:
+        """Whether it is ICMP of its family."""
+        return self.protocol in (_ICMP6 if ":" in self.destination else _ICMP)
 
     def __str__(self) -> str:
         if not self.is_balanced:

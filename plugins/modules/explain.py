@@ -52,9 +52,8 @@ options:
       - The interface that the packet comes in by. By default the first one that runs the balancer.
     type: str
 notes:
-  - Taken to be a whole packet without VLAN tag, that is no fragment and has no IPv6 extension
-    headers; one with any of these goes to the kernel (C(pass_foreign)). Taken to fit, too, whatever
-    room the driver leaves for the outer header.
+  - Taken to be a whole packet that fits, whatever the MTU on its way and the room that the driver
+    leaves for the outer header. ICMP is taken to be an echo request.
 """
 
 EXAMPLES = r"""
@@ -93,7 +92,8 @@ why:
 verdict:
   description:
     - What becomes of the packet, in the words that the counters of M(l4lb.xdp.info) have.
-    - V(pass_foreign) (for no service, to the kernel untouched), V(sent) (encapsulated, out of the
+    - V(pass_foreign) (to no service's address, to the kernel untouched), V(drop_unserved) (to one,
+      but to no service), V(answered_echo) (by the node itself), V(sent) (encapsulated, out of the
       interface it came in by), V(redirected) (out of another one), V(to_kernel) (encapsulated, and
       the kernel has to go on), V(drop_no_backend), V(drop_no_source) (the node has no address of
       the backend's family) or V(drop_no_route).

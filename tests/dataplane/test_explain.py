@@ -49,6 +49,8 @@ ACTIONS = {
     "sent": XDP_TX,
     "redirected": XDP_REDIRECT,
     "to_kernel": XDP_PASS,
+    "answered_echo": XDP_TX,
+    "drop_unserved": XDP_DROP,
     "drop_no_backend": XDP_DROP,
     "drop_no_source": XDP_DROP,
     "drop_no_route": XDP_DROP,
@@ -142,6 +144,8 @@ def check(node: Node, ask: Explainer, packet: Packet) -> dict[str, Any]:
     assert counted == [answer["verdict"]], answer["why"]
     assert action == ACTIONS[answer["verdict"]]
     assert recorded_on(ask.explain(parse(**arguments(packet)), "eth0")) == promised_record(answer)
+    if answer["verdict"] == "answered_echo":
+        return answer
     if answer["verdict"] == "pass_foreign" or action == XDP_DROP:
         assert out == bytes(packet), answer["why"]
         return answer
@@ -257,9 +261,11 @@ class History:
         port, to = self.rng.choice(PORTS), self.rng.choice((80, 80, 80, 80, 81, 443))
         flags = self.rng.choice(("S", "A", "A", "SA"))
         transport = self.rng.choice(
-            (TCP(sport=port, dport=to, flags=flags), UDP(sport=port, dport=to))
+            (TCP(sport=port, dport=to, flags=flags), UDP(sport=port, dport=to)) * 10 + (ICMP(),)
         )
-        return from_client(transport, ipv6=self.rng.random() < 0.5)
+        ipv6, foreign = self.rng.random() < 0.5, self.rng.random() < 0.05
+        other = {"dst": "2001:db8:100::99" if ipv6 else "203.0.113.99"} if foreign else {}
+        return from_client(transport, ipv6=ipv6, **other)
 
 
 def test_explanation_equals_the_program_through_random_changes(
@@ -306,10 +312,10 @@ def test_node_without_source_address_of_the_family(
     assert f"{lacking} of l4lb.xdp.program" in answer["why"][-1]
 
 
-def test_what_is_neither_tcp_nor_udp_goes_to_the_kernel(node: Node) -> None:
+def test_echo_is_answered_by_the_node(node: Node) -> None:
     node.serve(A)
     answer = check(node, explainer(node), frame(IP(src=CLIENT4, dst=VIP4) / ICMP()))
-    assert answer["verdict"] == "pass_foreign"
+    assert answer["verdict"] == "answered_echo"
     assert answer["service"] is answer["hash"] is answer["packet"]["source_port"] is None
 
 
