@@ -24,7 +24,12 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
     ServiceEntry,
     ServiceKey,
 )
-from ansible_collections.l4lb.xdp.plugins.module_utils._rings import SLOT_BYTES, Slots, tick
+from ansible_collections.l4lb.xdp.plugins.module_utils._rings import (
+    SLOT_BYTES,
+    Slots,
+    tick,
+    ticks,
+)
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import (
     PINS,
     SOURCE,
@@ -37,6 +42,8 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._schema import (
 )
 
 PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
+FRAGMENT_LIFETIME = 31
+"""Seconds, rounded up, for which a first fragment is remembered (fragments.h)."""
 _PROTOCOL_WORDS = {number: word for word, number in PROTOCOLS.items()}
 
 
@@ -144,8 +151,12 @@ class Tables:
             return Slots.from_bytes(_bpf.read_array(fd, self.sizes.ring * SLOT_BYTES))
 
     def named_by_flows(self) -> set[int]:
-        """The indices of the backends that the flow tables name."""
-        return _flows.named(self)
+        """The indices of the backends that the flow tables name, or fragments still to come."""
+        recent = now_tick() - ticks(FRAGMENT_LIFETIME)
+        fragments = self._entries("fragments")
+        return _flows.named(self) | {
+            leaf.backend for _key, leaf in fragments if leaf.seen >= recent
+        }
 
     def settings(self) -> dict[str, Any]:
         """The node's own settings, as inventory writes them."""

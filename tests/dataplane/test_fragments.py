@@ -90,10 +90,12 @@ def test_new_datagram_with_an_old_id_goes_its_own_way(node: Node) -> None:
 def test_first_fragment_not_seen_for_half_a_minute_is_forgotten(node: Node) -> None:
     node.serve(REAL4)
     node.run(first(UDP(sport=4000, dport=80), 7))
+    assert len(node.tables.named_by_flows()) == 1  # the index must not be another's meanwhile
     table = node.tables._table("fragments")
     for key, leaf in table.items():
-        leaf.seen -= _rings.ticks(31)
+        leaf.seen -= _rings.ticks(32)
         table[key] = leaf
+    assert node.tables.named_by_flows() == set()
     assert judge(node, later(7)) == dropped(later(7), "drop_fragment")
 
 
