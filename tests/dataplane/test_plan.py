@@ -54,11 +54,18 @@ def twin(tables: Tables) -> FakeKernel:
     actual = tables.actual()
     rings = {index: tables.ring(index) for index in actual.pools}
     return FakeKernel(
-        actual.sizes, dict(actual.services), dict(actual.pools), dict(actual.backends), rings
+        actual.sizes,
+        dict(actual.services),
+        dict(actual.pools),
+        dict(actual.backends),
+        rings,
+        addresses=set(actual.addresses),
     )
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.lists(fleets(), min_size=1, max_size=4))
 def test_same_plan_leaves_the_same_in_fake_and_real_maps(node: Node, history: list[Fleet]) -> None:
     fake = twin(node.tables)
@@ -71,7 +78,7 @@ def test_same_plan_leaves_the_same_in_fake_and_real_maps(node: Node, history: li
             fake.pools,
             fake.backends,
         )
-        assert real.rings == fake.rings
+        assert (real.rings, real.addresses) == (fake.rings, fake.addresses)
 
 
 # --- one run and its death ---
