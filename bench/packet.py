@@ -1,0 +1,157 @@
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`make bench`: nanoseconds a packet, net of an empty program (docs/performance.md).
+
+Each round times everything once, in an order of its own: what is compared is compared within the
+same round, and a disturbance hits all alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf
+from ansible_collections.l4lb.xdp.plugins.module_utils._schema import Sizes
+from bench import page, plots
+from bench.cases import CASES, RINGS, Case, Way, measured
+from bench.fleet import BACKENDS, SERVICES, fleet, track
+from bench.meter import XDP_PASS, XDP_TX, Meter, Program, empty_table, no_statistics
+from bench.results import net, table
+from tests.dataplane.conftest import bpffs
+from tests.dataplane.node import Node, interface, isolate, wire
+
+ROUNDS = 15
+REPEAT = 200_000
+WARM = 70_000  # runs before the timed ones: every flow of 65,536 once
+RESULTS = Path(__file__).parent / "results" / "packet.json"
+
+
+class Bench:
+    """A node with a pool for each way, and the harness in front of its program."""
+
+    def __init__(self, directory: Path, pins: Path) -> None:
+        self.node = Node(pins, directory / "state", sizes=Sizes())
+        pools, services, self.ports = fleet()
+        self.node.apply(pools, services)
+        track(self.node.tables)
+        self.meter = Meter(interface("eth0"))
+        self._dirty = False
+
+    def overhead(self, case: Case) -> dict[str, float]:
+        """Nanoseconds a run of the harness with programs that do nothing."""
+        frame = case.frame(min(self.ports.values()))
+        times = {}
+        for name in ("empty", "push"):
+            program = getattr(self.meter, name)
+            self.meter.run(program, frame, case.flows, WARM)
+            times[name] = self.meter.run(program, frame, case.flows, REPEAT)[0]
+        return times
+
+    def run(self, case: Case, way: Way) -> tuple[float, bool]:
+        """Nanoseconds a run of the balancer, harness included, and whether it pushes a header."""
+        action = XDP_TX if case.steered else XDP_PASS
+        node = self.node
+        program = Program(node.loaded.fd, action, case.verdict, node.tables.verdicts)
+        frame = case.frame(self.ports[way])
+        self._empty_flows()
+        warm = WARM
+        if way.records:  # until all flows are recorded, or one more takes the place of another
+            warm = max(WARM, min(case.flows, node.sizes.flows * 6 // 5))
+            self._dirty = True
+        self.meter.run(program, frame, case.flows, warm, shuffle=False)
+        took, out = self.meter.run(program, frame, case.flows, REPEAT)
+        return took, len(out) > len(frame)
+
+    def _empty_flows(self) -> None:
+        if self._dirty:
+            for name in ("flows4", "flows6"):
+                empty_table(self.node.tables._table(name))
+        self._dirty = False
+
+
+def measure(bench: Bench, rounds: int) -> dict[str, Any]:
+    """All rounds; times in nanoseconds a run."""
+    overheads: dict[str, list[dict[str, float]]] = {case.name: [] for case in CASES}
+    entries: dict[tuple[str, str, str], dict[str, Any]] = {}
+    began = time.monotonic()
+    for number in range(rounds):
+        jobs: list[tuple[Case, Way | None]] = [*measured(), *((case, None) for case in CASES)]
+        random.Random(number).shuffle(jobs)  # noqa: S311
+        for case, way in jobs:
+            if way is None:
+                overheads[case.name].append(bench.overhead(case))
+                continue
+            took, pushed = bench.run(case, way)
+            names = {"case": case.name, "tracking": way.tracking, "ring": way.ring}
+            entry = entries.setdefault(
+                tuple(names.values()), {**names, "pushed": pushed, "gross": []}
+            )
+            entry["gross"].append(took)
+        print(f"\rround {number + 1} of {rounds}, {time.monotonic() - began:.0f} s", end="")
+    print()
+    order = [(case.name, way.tracking, way.ring) for case, way in measured()]
+    return {"overheads": overheads, "entries": [entries[key] for key in order]}
+
+
+def circumstances(bench: Bench, rounds: int, cpu: int) -> dict[str, Any]:
+    """What the figures depend on."""
+    info = _bpf._ProgramInfo()
+    _bpf._object_info(bench.node.loaded.fd, info)
+    model = [
+        line.split(":")[1].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return {
+        "kernel": os.uname().release,
+        "machine": f"{model[0] if model else os.uname().machine}, {os.cpu_count()} CPUs",
+        "cpu": cpu,
+        "load": os.getloadavg()[0],
+        "rounds": rounds,
+        "repeat": REPEAT,
+        "program": {
+            "tag": bench.node.loaded.info.tag,
+            "instructions": info.xlated_length // 8,
+            "jited_bytes": info.jited_length,
+        },
+        "backends": len(BACKENDS),
+        "services": SERVICES,
+        "ring": bench.node.sizes.ring,
+        "flows": bench.node.sizes.flows,
+        "tracked": RINGS,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--rounds", type=int, help="a quick look with so many rounds: nothing is written"
+    )
+    rounds = parser.parse_args().rounds
+    cpu = max(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cpu})
+    isolate()
+    wire()
+    with tempfile.TemporaryDirectory() as path, bpffs(Path(path, "bpf")) as pins:
+        bench = Bench(Path(path), pins)
+        about = circumstances(bench, rounds or ROUNDS, cpu)
+        with no_statistics():
+            found = {**about, **measure(bench, rounds or ROUNDS)}
+    print(table(found))
+    if rounds:
+        return
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    page.write(found)
+    plots.packet(found)
+
+
+if __name__ == "__main__":
+    main()

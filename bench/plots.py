@@ -1,0 +1,1 @@
+def packet(f): pass
