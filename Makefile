@@ -84,6 +84,17 @@ test-sanity: bootstrap  ## ansible-test: sanity, and the unit tests again in its
 test-molecule: bootstrap  ## A whole fleet: check, converge, idempotence, traffic, a reboot (root)
 	molecule --base-config .config/molecule/config.yml test --all
 
+##@ Measure it
+
+.PHONY: bench
+bench: export PYTHONPATH := $(CURDIR)/.venv/collections
+bench: bootstrap bench-packages  ## Nanoseconds a packet, into docs/performance.md (root); a quick look: make bench ROUNDS=3
+	$(bin)/python -m bench.packet $(if $(ROUNDS),--rounds $(ROUNDS))
+
+.PHONY: bench-packages
+bench-packages: bootstrap
+	@$(bin)/python -m pip install --quiet --disable-pip-version-check --requirement bench/requirements.txt
+
 ##@ Work on it
 
 .PHONY: bootstrap

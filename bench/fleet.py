@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the balancer holds while it is timed: for each way of cases.py a pool, at a port of its own."""
+"""What the balancer holds while it is timed: a pool for each way of cases.py, at its own port."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _tracked(slots: Slots, share: float) -> Slots:
     size, now = len(slots), now_tick()
     others = slots.current[1:] + slots.current[:1]
     previous, tracked = array("H", bytes(2 * size)), array("I", bytes(4 * size))
-    for number in random.Random(_SEED).sample(range(size), round(share * size)):  # noqa: S311
+    for number in random.Random(_SEED).sample(range(size), round(share * size)):
         previous[number] = others[number]
         tracked[number] = now
     return replace(slots, previous=previous, tracked=tracked)

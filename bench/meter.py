@@ -21,7 +21,10 @@ from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import captured_stderr
 
 HARNESS = Path(__file__).with_name("harness.c")
-STATISTICS = Path("/proc/sys/kernel/bpf_stats_enabled")
+KNOBS = {
+    Path("/proc/sys/kernel/bpf_stats_enabled"): 0,
+    Path("/sys/kernel/rcu_expedited"): 1,
+}
 SEED = 88172645463325252  # of the harness's random numbers, those of xorshift's author
 XDP_PASS, XDP_TX = 2, 3
 
@@ -34,28 +37,36 @@ class WrongVerdict(Exception):
 
 @dataclass(frozen=True)
 class Program:
-    """What is timed. `verdicts` reads its counters; a program without any is not counted."""
+    """What is timed: "balancer", "empty" or "push", and the XDP action that each run must end with.
 
-    fd: int
+    `verdicts` reads the program's own counters: every run must be counted under `verdict`.
+    """
+
+    name: str
     action: int
     verdict: str = ""
     verdicts: Verdicts | None = None
 
 
-class Meter:
-    """The harness, and the two programs that tell what it costs."""
+EMPTY, PUSH = Program("empty", XDP_TX), Program("push", XDP_TX)
+"""What tells the cost of the harness: see harness.c."""
 
-    def __init__(self, interface: int) -> None:
-        """Packets seem to come in by the interface of this index."""
+
+class Meter:
+    """The harness, in front of the balancer and of the programs that do nothing."""
+
+    def __init__(self, balancer: int, interface: int) -> None:
+        """balancer: its file descriptor. Packets seem to come in by the interface of that index."""
         self._interface = interface
         with captured_stderr() as output:
             try:
                 self._compiled = _bpf.require_bcc()(text=HARNESS.read_bytes())
             except Exception as error:
                 raise RuntimeError(f"{HARNESS.name} does not compile: {output}") from error
-        self._harness = self._load("harness")
-        self.empty = Program(self._load("empty"), XDP_TX)
-        self.push = Program(self._load("push"), XDP_TX)
+        programs = {"balancer": balancer, "empty": self._load("empty"), "push": self._load("push")}
+        self._harness = {name: self._load(f"time_{name}") for name in programs}
+        for slot, fd in enumerate(programs.values()):
+            self._compiled[b"programs"][ct.c_int(slot)] = ct.c_int(fd)
 
     def _load(self, name: str) -> int:
         return int(self._compiled.load_func(name.encode(), _bpf.require_bcc().XDP).fd)
@@ -67,12 +78,11 @@ class Meter:
 
         The flows come at random, or in turn. Raises WrongVerdict.
         """
-        self._compiled[b"timed"][ct.c_int(0)] = ct.c_int(program.fd)
         self._prepare(frame, flows, shuffle)
         before = program.verdicts() if program.verdicts else {}
         options, out = self._options(frame, repeat)
         began = time.thread_time_ns()
-        result = _bpf.lib.bpf_prog_test_run_opts(self._harness, ct.byref(options))
+        result = _bpf.lib.bpf_prog_test_run_opts(self._harness[program.name], ct.byref(options))
         took = time.thread_time_ns() - began
         _bpf._checked(result, "run the harness")
         self._check(program, repeat, options.retval, before)
@@ -137,14 +147,20 @@ def empty_table(table: Any) -> None:
 
 
 @contextmanager
-def no_statistics() -> Iterator[None]:
-    """kernel.bpf_stats_enabled off: it times every run, for longer than an empty program takes."""
-    was = STATISTICS.read_text()
-    if int(was):
-        print(f"kernel.bpf_stats_enabled is {was.strip()}: 0 while this measures")
-        STATISTICS.write_text("0")
+def quiet_kernel() -> Iterator[None]:
+    """The kernel's knobs as this needs them, and back again.
+
+    bpf_stats_enabled would time every run, which takes longer than an empty program. Each use of
+    `repeat` waits for RCU twice, the time of a thousand runs and more, unless that is expedited.
+    """
+    was = {path: path.read_text() for path in KNOBS}
+    for path, value in KNOBS.items():
+        if int(was[path]) != value:
+            print(f"{path} is {was[path].strip()}: {value} while this measures")
+            path.write_text(str(value))
     try:
         yield
     finally:
-        if int(was):
-            STATISTICS.write_text(was)
+        for path, value in was.items():
+            if path.read_text() != value:
+                path.write_text(value)

@@ -22,8 +22,8 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._schema import Sizes
 from bench import page, plots
 from bench.cases import CASES, RINGS, Case, Way, measured
 from bench.fleet import BACKENDS, SERVICES, fleet, track
-from bench.meter import XDP_PASS, XDP_TX, Meter, Program, empty_table, no_statistics
-from bench.results import net, table
+from bench.meter import EMPTY, PUSH, XDP_PASS, XDP_TX, Meter, Program, empty_table, quiet_kernel
+from bench.results import markdown, table
 from tests.dataplane.conftest import bpffs
 from tests.dataplane.node import Node, interface, isolate, wire
 
@@ -41,24 +41,23 @@ class Bench:
         pools, services, self.ports = fleet()
         self.node.apply(pools, services)
         track(self.node.tables)
-        self.meter = Meter(interface("eth0"))
+        self.meter = Meter(self.node.loaded.fd, interface("eth0"))
         self._dirty = False
 
     def overhead(self, case: Case) -> dict[str, float]:
         """Nanoseconds a run of the harness with programs that do nothing."""
         frame = case.frame(min(self.ports.values()))
         times = {}
-        for name in ("empty", "push"):
-            program = getattr(self.meter, name)
+        for program in (EMPTY, PUSH):
             self.meter.run(program, frame, case.flows, WARM)
-            times[name] = self.meter.run(program, frame, case.flows, REPEAT)[0]
+            times[program.name] = self.meter.run(program, frame, case.flows, REPEAT)[0]
         return times
 
     def run(self, case: Case, way: Way) -> tuple[float, bool]:
         """Nanoseconds a run of the balancer, harness included, and whether it pushes a header."""
         action = XDP_TX if case.steered else XDP_PASS
         node = self.node
-        program = Program(node.loaded.fd, action, case.verdict, node.tables.verdicts)
+        program = Program("balancer", action, case.verdict, node.tables.verdicts)
         frame = case.frame(self.ports[way])
         self._empty_flows()
         warm = WARM
@@ -83,7 +82,7 @@ def measure(bench: Bench, rounds: int) -> dict[str, Any]:
     began = time.monotonic()
     for number in range(rounds):
         jobs: list[tuple[Case, Way | None]] = [*measured(), *((case, None) for case in CASES)]
-        random.Random(number).shuffle(jobs)  # noqa: S311
+        random.Random(number).shuffle(jobs)
         for case, way in jobs:
             if way is None:
                 overheads[case.name].append(bench.overhead(case))
@@ -94,8 +93,7 @@ def measure(bench: Bench, rounds: int) -> dict[str, Any]:
                 tuple(names.values()), {**names, "pushed": pushed, "gross": []}
             )
             entry["gross"].append(took)
-        print(f"\rround {number + 1} of {rounds}, {time.monotonic() - began:.0f} s", end="")
-    print()
+        print(f"round {number + 1} of {rounds}, {time.monotonic() - began:.0f} s", flush=True)
     order = [(case.name, way.tracking, way.ring) for case, way in measured()]
     return {"overheads": overheads, "entries": [entries[key] for key in order]}
 
@@ -142,14 +140,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as path, bpffs(Path(path, "bpf")) as pins:
         bench = Bench(Path(path), pins)
         about = circumstances(bench, rounds or ROUNDS, cpu)
-        with no_statistics():
+        with quiet_kernel():
             found = {**about, **measure(bench, rounds or ROUNDS)}
     print(table(found))
     if rounds:
         return
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")
-    page.write(found)
+    page.write("packet", markdown(found))
     plots.packet(found)
 
 

@@ -1,1 +1,19 @@
-def write(f): pass
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The figures in docs/performance.md: each benchmark has a block of its own there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+
+
+def write(block: str, text: str) -> None:
+    """Puts the text between the block's two marks. Raises ValueError when the page lacks them."""
+    begin, end = f"<!-- {block}: written by make -->\n", f"<!-- end of {block} -->"
+    before, mark, rest = PAGE.read_text().partition(begin)
+    _old, closing, after = rest.partition(end)
+    if not (mark and closing):
+        raise ValueError(f"{PAGE} has no block {block}")
+    PAGE.write_text(f"{before}{begin}\n{text}\n\n{end}{after}")

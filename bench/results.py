@@ -78,3 +78,19 @@ def table(found: Mapping[str, Any]) -> str:
         for pairs in (list(enumerate(zip(line, widths))) for line in text)
     ]
     return "\n".join(["nanoseconds a packet, net of an empty program: median ± quartile", *lines])
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """For the page: what it was measured on, and the table."""
+    program = found["program"]
+    about = (
+        f"{found['machine']}, Linux {found['kernel']}, load {found['load']:.1f} before; "
+        f"{program['instructions']:,} instructions, "
+        f"{program['jited_bytes']:,} bytes of machine code; "
+        f"median of {found['rounds']} rounds of {found['repeat']:,} packets ± the farther quartile."
+    )
+    (first, second, *body) = rows(found)
+    head = [" ".join(filter(None, pair)) for pair in zip(first, second)]
+    head[0] = "ns a packet; slots tracked:"
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *body]
+    return "\n".join([about, "", *("| " + " | ".join(line) + " |" for line in lines)])
