@@ -73,38 +73,39 @@ def packet(found: Mapping[str, Any]) -> None:
 
 def _cases(found: Mapping[str, Any]) -> None:
     figures = net(found)
-    figure, axes = canvas("What a packet costs", height=5.2)
-    for row, case in enumerate(CASES):
-        ours = figures[case.name, "adaptive", "settled"].median
-        rival = figures.get((case.name, "always", "settled"))
-        low, high = (case.katran or (None, None))[0], (case.katran or (None, None))[-1]
-        label = dict.fromkeys(("ours", "rival", "target", "katran"), None)
-        if not row:
-            label = {
-                "ours": "adaptive, settled ring",
-                "rival": "every flow in the table (tracking: always)",
-                "target": "target",
-                "katran": "Katran, measured elsewhere",
-            }
-        if low:
-            axes.plot([low, high], [row, row], color=GREY, lw=1, zorder=1)
-            axes.plot(
-                [low, high], [row, row], "D", color=GREY, mfc="white", ms=6, label=label["katran"]
-            )
-        if rival:
-            axes.plot(rival.median, row, "s", color=ORANGE, ms=7, label=label["rival"])
-        if case.target:
-            axes.plot(case.target, row, "|", color="black", ms=15, mew=1.5, label=label["target"])
-        axes.plot(ours, row, "o", color=BLUE, ms=8, label=label["ours"])
-        side = {"xytext": (-8, 0), "ha": "right"}
+    rows = dict(enumerate(CASES))
+    ours = {row: figures[case.name, "adaptive", "settled"].median for row, case in rows.items()}
+    rival = {
+        row: figures[case.name, "always", "settled"].median
+        for row, case in rows.items()
+        if case.steered
+    }
+    katran = [(value, row) for row, case in rows.items() for value in case.katran]
+    target = {row: case.target for row, case in rows.items() if case.target}
+
+    figure, axes = canvas("What a packet costs", height=5.6)
+    axes.plot(ours.values(), ours.keys(), "o", color=BLUE, ms=8, label="adaptive, settled ring")
+    axes.plot(target.values(), target.keys(), "|k", ms=15, mew=1.5, label="target")
+    table = "tracking: always (every flow in the table)"
+    axes.plot(rival.values(), rival.keys(), "s", color=ORANGE, ms=7, label=table)
+    for row, case in rows.items():
+        axes.plot(case.katran, [row] * len(case.katran), color=GREY, lw=1)
+    style = {"color": GREY, "mfc": "white", "ms": 6, "label": "Katran, measured elsewhere"}
+    axes.plot(*zip(*katran), "D", **style)
+    for row, value in ours.items():
         axes.annotate(
-            f"{ours:.0f}", (ours, row), textcoords="offset points", va="center", color=BLUE, **side
+            f"{value:.0f}",
+            (value, row),
+            xytext=(0, 6),
+            textcoords="offset points",
+            ha="center",
+            color=BLUE,
         )
-    axes.set_yticks(range(len(CASES)), [case.name for case in CASES])
-    axes.invert_yaxis()
+    axes.set_yticks(list(rows), [case.name for case in CASES])
+    axes.set_ylim(len(rows) - 0.5, -0.8)
     axes.grid(axis="y", visible=False)
     logarithmic(axes, "x", [10, 20, 50, 100, 200, 500, 1000, 2000])
-    axes.set_xlim(left=min(f.median for f in figures.values()) * 0.7)
+    axes.set_xlim(left=min(ours.values()) * 0.6)
     axes.set_xlabel("nanoseconds a packet, net of an empty program (logarithmic)")
     figure.legend(loc="outside lower center", ncols=2)
     save(figure, "packet-cases")
