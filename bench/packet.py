@@ -50,7 +50,8 @@ class Bench:
         times = {}
         for program in (EMPTY, PUSH):
             self.meter.run(program, frame, case.flows, WARM)
-            times[program.name] = self.meter.run(program, frame, case.flows, REPEAT)[0]
+            took, _out = self.meter.run(program, frame, case.flows, REPEAT)
+            times[program.name] = round(took, 2)
         return times
 
     def run(self, case: Case, way: Way) -> tuple[float, bool]:
@@ -92,7 +93,7 @@ def measure(bench: Bench, rounds: int) -> dict[str, Any]:
             entry = entries.setdefault(
                 tuple(names.values()), {**names, "pushed": pushed, "gross": []}
             )
-            entry["gross"].append(took)
+            entry["gross"].append(round(took, 2))
         print(f"round {number + 1} of {rounds}, {time.monotonic() - began:.0f} s", flush=True)
     order = [(case.name, way.tracking, way.ring) for case, way in measured()]
     return {"overheads": overheads, "entries": [entries[key] for key in order]}
