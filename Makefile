@@ -91,6 +91,11 @@ bench: export PYTHONPATH := $(CURDIR)/.venv/collections
 bench: bootstrap bench-packages  ## Nanoseconds a packet, into docs/performance.md (root); a quick look: make bench ROUNDS=3
 	$(bin)/python -m bench.packet $(if $(ROUNDS),--rounds $(ROUNDS))
 
+.PHONY: bench-control
+bench-control: export PYTHONPATH := $(CURDIR)/.venv/collections
+bench-control: bootstrap bench-packages  ## Seconds a change takes in a fleet of 3,000 services, into docs/performance.md (root)
+	$(bin)/python -m bench.control
+
 .PHONY: bench-packages
 bench-packages: bootstrap
 	@$(bin)/python -m pip install --quiet --disable-pip-version-check --requirement bench/requirements.txt

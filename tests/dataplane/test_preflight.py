@@ -286,7 +286,8 @@ def test_estimate_of_memory_follows_the_schema_and_the_kernel(node: Node) -> Non
             taken += memlock(fd)
         entries = getattr(node.sizes, size)
         assert (info.key_size, info.value_size, info.max_entries) == (key, value, entries), name
-    known = {*memory.MAPS, "balancer", "schema", "settings", "verdicts"}
+    small = {"balancer", "schema", "settings", "verdicts", "fragments", "budgets"}
+    known = {*memory.MAPS, *small}
     assert {path.name for path in node.pins.iterdir() if "." not in path.name} <= known
     slack = memory.MAP_OVERHEAD * len(memory.MAPS)
     assert taken <= memory.maps_bytes(node.sizes, cpus) <= taken * 1.02 + slack
