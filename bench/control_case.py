@@ -106,7 +106,7 @@ def write_flows(given: dict[str, Any]) -> Any:
     """That many flows of living clients, recorded on the service's backends."""
     pins, source, _state = places(given)
     tables = _tables.Tables(pins, source)
-    table, rng, now = tables._table("flows4"), random.Random(3), _tables.now_tick()
+    table, rng, now = tables.table("flows4"), random.Random(3), _tables.now_tick()
     total, size = given["flows"], 1 << 16
     for begin in range(0, total, size):
         count = min(size, total - begin)

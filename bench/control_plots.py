@@ -53,8 +53,8 @@ def markdown(found: Mapping[str, Any]) -> str:
     rings = found["rings"]
     sizes = sorted(rings, key=int)
     lines = [
-        f"{found['machine']}, Linux {found['kernel']}, load {found['load']:.1f} before. Seconds; the"
-        " median of five runs, of three for what only looks, of one for a fill.",
+        f"{found['machine']}, Linux {found['kernel']}, load {found['load']:.1f} before. "
+        + "Seconds, the median of five runs, of three for what only looks, of one for a fill.",
         "",
         "| 3,000 services, 300 pools, 9,000 backends | "
         + " | ".join(f"M = {int(size):,}" for size in sizes)

@@ -72,7 +72,7 @@ class Bench:
     def _empty_flows(self) -> None:
         if self._dirty:
             for name in ("flows4", "flows6"):
-                empty_table(self.node.tables._table(name))
+                empty_table(self.node.tables.table(name))
         self._dirty = False
 
 

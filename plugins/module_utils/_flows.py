@@ -36,7 +36,7 @@ the flow's backend, and the tick of its last packet. A plain tuple: there may be
 def count(tables: Tables) -> dict[str, int]:
     """How many records there are, by family."""
     return {
-        family: sum(rows for _keys, _values, rows in _batches(tables._table(name)))
+        family: sum(rows for _keys, _values, rows in _batches(tables.table(name)))
         for family, name in TABLES.items()
     }
 
@@ -45,7 +45,7 @@ def named(tables: Tables) -> set[int]:
     """The indices of the backends that a record names, however old it is."""
     found: set[int] = set()
     for name in TABLES.values():
-        table = tables._table(name)
+        table = tables.table(name)
         backend = _unpacker("=", ct.sizeof(table.Leaf), {table.Leaf.backend.offset: "I"})
         for _keys, values, _rows in _batches(table):
             found.update(index for (index,) in backend.iter_unpack(values))
@@ -56,7 +56,7 @@ def living_by_backend(tables: Tables, now: int, since_ticks: int) -> dict[int, i
     """How many flows had a packet within the last `since_ticks`, by backend index; none: absent."""
     found: Counter[int] = Counter()
     for name in TABLES.values():
-        table = tables._table(name)
+        table = tables.table(name)
         value = _value(table)
         for _keys, values, _rows in _batches(table):
             found.update(
@@ -68,7 +68,7 @@ def living_by_backend(tables: Tables, now: int, since_ticks: int) -> dict[int, i
 def records(tables: Tables) -> Iterator[Record]:
     """All records, IPv4 first. Tables may be written while this runs: see above."""
     for name in TABLES.values():
-        table = tables._table(name)
+        table = tables.table(name)
         key, value = _key(table), _value(table)
         for keys, values, _rows in _batches(table):
             for flow, state in zip(key.iter_unpack(keys), value.iter_unpack(values)):
@@ -78,7 +78,7 @@ def records(tables: Tables) -> Iterator[Record]:
 def forget(tables: Tables, record: Record) -> None:
     """Removes a flow's record; one that is not there any more is fine."""
     flow = record[:5]
-    table = tables._table(TABLES["ipv4" if len(flow[0]) == 4 else "ipv6"])
+    table = tables.table(TABLES["ipv4" if len(flow[0]) == 4 else "ipv6"])
     at = table.Key.from_buffer_copy(_key(table).pack(*flow))
     _bpf.delete(table.map_fd, at, f"remove the record of a flow to {_text(flow[1])}")
 

@@ -185,7 +185,7 @@ def _memory(node: Node) -> dict[str, Any]:
         if fd is not None:
             with _bpf.closing(fd):
                 maps[name] = _memlock(fd)
-    rings = node.tables._table("rings").map_fd
+    rings = node.tables.table("rings").map_fd
     for index in node.actual.pools:
         ring = ct.c_uint32()
         if _bpf.look_up(rings, ct.c_uint32(index), ring):

@@ -46,6 +46,19 @@ _XDP_MODES = {
 }
 
 
+NEIGHBOUR_STATES = {
+    0x01: "incomplete",
+    0x02: "reachable",
+    0x04: "stale",
+    0x08: "delay",
+    0x10: "probe",
+    0x20: "failed",
+    0x40: "noarp",
+    0x80: "permanent",
+}
+"""NUD_* of linux/neighbour.h."""
+
+
 class LinkError(L4lbError):
     """Something about an interface is not as it must be; the text says what to do."""
 

@@ -41,13 +41,12 @@ class Lookup:
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
-        self._words = tables._words
 
     def service(self, packet: Packet) -> tuple[ServiceKey, ServiceEntry] | None:
         """The packet's service: by its exact port, else by port 0."""
         for port in (packet.destination_port, 0):
             key = ServiceKey(packet.destination, port, packet.protocol)
-            table, at = self._tables._service_key(key)
+            table, at = self._tables.service_key(key)
             leaf = table.Leaf()
             if _bpf.look_up(table.map_fd, at, leaf):
                 name = self._name("service_names", leaf.id)
@@ -60,22 +59,13 @@ class Lookup:
         return _bpf.look_up(table.map_fd, at, ct.c_uint32())
 
     def pool(self, index: int) -> PoolEntry:
-        leaf = self._leaf("pools", index)
-        return PoolEntry(
-            name=self._name("pool_names", index),
-            algorithm=self._words.word("algorithm", leaf.algorithm),
-            forwarding=self._words.word("forwarding", leaf.forwarding),
-            tracking=self._words.word("tracking", leaf.tracking),
-            udp_transition=leaf.udp_transition,
-            settle=leaf.settle,
-            ring_digest=leaf.ring_digest,
-        )
+        return self._tables.pool_entry(self._leaf("pools", index), self._name("pool_names", index))
 
     def slot(self, pool: int, number: int) -> Slot:
         """A slot of the pool's live ring; one without backends where the pool has no ring."""
         ring = ct.c_uint32()
-        leaf = self._tables._table("ring_template").Leaf()
-        if _bpf.look_up(self._tables._table("rings").map_fd, ct.c_uint32(pool), ring):
+        leaf = self._tables.table("ring_template").Leaf()
+        if _bpf.look_up(self._tables.table("rings").map_fd, ct.c_uint32(pool), ring):
             with _bpf.closing(_bpf.open_map(ring.value)) as fd:
                 _bpf.look_up(fd, ct.c_uint32(number), leaf)
         return Slot(number, leaf.current, leaf.previous, leaf.tracked)
@@ -83,7 +73,7 @@ class Lookup:
     def flow(self, packet: Packet) -> Flow | None:
         """The record of the packet's flow, however old."""
         source, destination = packed(packet.source), packed(packet.destination)
-        table = self._tables._table("flows4" if len(source) == 4 else "flows6")
+        table = self._tables.table("flows4" if len(source) == 4 else "flows6")
         key = table.Key(
             source_port=socket.htons(packet.source_port),
             destination_port=socket.htons(packet.destination_port),
@@ -99,18 +89,11 @@ class Lookup:
 
     def backend(self, index: int) -> BackendEntry | None:
         """None where an index is beyond the map."""
-        table = self._tables._table("backends")
+        table = self._tables.table("backends")
         leaf = table.Leaf()
         if not _bpf.look_up(table.map_fd, ct.c_uint32(index), leaf):
             return None
-        raw = bytes(leaf.address)[: 16 if leaf.ipv6 else 4]
-        return BackendEntry(
-            pool=leaf.pool,
-            address=socket.inet_ntop(socket.AF_INET6 if leaf.ipv6 else socket.AF_INET, raw),
-            weight=leaf.weight,
-            state=self._words.word("state", leaf.state),
-            health=self._words.word("health", leaf.health),
-        )
+        return self._tables.backend_entry(leaf)
 
     def hops(self, backend: int) -> list[CachedHop]:
         """The next hops that CPUs have found for the backend, fresh or not."""
@@ -122,7 +105,7 @@ class Lookup:
         ]
 
     def _leaf(self, name: str, index: int) -> Any:
-        table = self._tables._table(name)
+        table = self._tables.table(name)
         leaf = table.Leaf()
         _bpf.look_up(table.map_fd, ct.c_uint32(index), leaf)
         return leaf

@@ -44,18 +44,6 @@ RESULTS = (
 
 DROPPED = ("blackhole", "unreachable", "prohibit")
 
-_NEIGHBOUR_STATES = {
-    0x01: "incomplete",
-    0x02: "reachable",
-    0x04: "stale",
-    0x08: "delay",
-    0x10: "probe",
-    0x20: "failed",
-    0x40: "noarp",
-    0x80: "permanent",
-}
-"""NUD_* of linux/neighbour.h."""
-
 _ROUTE_TYPES = {2: "local", 3: "broadcast", 4: "anycast", 5: "multicast"}
 """RTN_* of linux/rtnetlink.h that are not forwarded."""
 
@@ -140,7 +128,7 @@ def neighbour_state(hop: Hop) -> str | None:
             (entry,) = ip.neigh("get", dst=hop.address, ifindex=index)
     except _links.LinkError:  # there is none
         return "none"
-    return _NEIGHBOUR_STATES.get(entry["state"], "none")
+    return _links.NEIGHBOUR_STATES.get(entry["state"], "none")
 
 
 def route(destination: str) -> tuple[str, str | None]:

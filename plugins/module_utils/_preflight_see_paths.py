@@ -33,17 +33,6 @@ _REFUSALS = {
 }
 _REFUSING = {6: "a blackhole route", 7: "an unreachable route", 8: "a prohibiting route"}
 
-_STATES = {
-    0x01: "incomplete",
-    0x02: "reachable",
-    0x04: "stale",
-    0x08: "delay",
-    0x10: "probe",
-    0x20: "failed",
-    0x40: "noarp",
-    0x80: "permanent",
-}
-
 
 def local_addresses() -> list[LocalAddress]:
     """Every address of this network namespace."""
@@ -66,7 +55,9 @@ def paths(backends: Iterable[str]) -> list[Path]:
     with _links.netlink() as ip:
         interfaces = {link["index"]: link for link in ip.get_links()}
         states = {
-            (message["ifindex"], message.get_attr("NDA_DST")): _STATES.get(message["state"], "")
+            (message["ifindex"], message.get_attr("NDA_DST")): _links.NEIGHBOUR_STATES.get(
+                message["state"], ""
+            )
             for message in ip.get_neighbours()
         }
         return [_path(ip, address, interfaces, states) for address in backends]

@@ -59,11 +59,12 @@ class Tables:
                 "run l4lb.xdp.program first"
             )
         self.sizes: Sizes = sizes
-        self._words = schema(source)
+        self.words = schema(source)
         self._maps = compile_unit(source / "maps.h", pins, sizes)
         check_pins(source / "maps.h", pins, self._maps)
 
-    def _table(self, name: str) -> Any:
+    def table(self, name: str) -> Any:
+        """bcc's table of a map: its Key, its Leaf, its map_fd."""
         return self._maps[name.encode()]
 
     # --- reading ---
@@ -78,8 +79,9 @@ class Tables:
             frozenset(self._addresses()),
         )
 
-    def _entries(self, name: str) -> Iterator[tuple[Any, Any]]:
-        table = self._table(name)
+    def entries(self, name: str) -> Iterator[tuple[Any, Any]]:
+        """Keys and values of a map, as bcc reads maps.h."""
+        table = self.table(name)
         for keys, values, count in _bpf.read_batches(
             table.map_fd, table.Key, table.Leaf, table.max_entries
         ):
@@ -89,7 +91,7 @@ class Tables:
     def _services(self) -> Iterator[tuple[ServiceKey, ServiceEntry]]:
         names = dict(self._names("service_names"))
         for name, length in (("services4", 4), ("services6", 16)):
-            for key, leaf in self._entries(name):
+            for key, leaf in self.entries(name):
                 at = ServiceKey(
                     _text(bytes(key)[:length]),
                     socket.ntohs(key.port),
@@ -99,53 +101,53 @@ class Tables:
 
     def _addresses(self) -> Iterator[str]:
         for name in ("addresses4", "addresses6"):
-            for key, _one in self._entries(name):
+            for key, _one in self.entries(name):
                 yield _text(bytes(ct.c_uint32(key)) if isinstance(key, int) else bytes(key))
 
     def _names(self, table: str) -> Iterator[tuple[int, str]]:
-        for key, leaf in self._entries(table):
+        for key, leaf in self.entries(table):
             if leaf.text:
                 yield key, leaf.text.decode()
 
     def _pools(self) -> Iterator[tuple[int, PoolEntry]]:
         names = dict(self._names("pool_names"))
-        words = self._words
-        for key, leaf in self._entries("pools"):
+        for key, leaf in self.entries("pools"):
             if leaf.used:
-                yield (
-                    key,
-                    PoolEntry(
-                        name=names.get(key, ""),
-                        algorithm=words.word("algorithm", leaf.algorithm),
-                        forwarding=words.word("forwarding", leaf.forwarding),
-                        tracking=words.word("tracking", leaf.tracking),
-                        udp_transition=leaf.udp_transition,
-                        settle=leaf.settle,
-                        ring_digest=leaf.ring_digest,
-                    ),
-                )
+                yield key, self.pool_entry(leaf, names.get(key, ""))
+
+    def pool_entry(self, leaf: Any, name: str) -> PoolEntry:
+        """A struct pool in inventory's words."""
+        return PoolEntry(
+            name=name,
+            algorithm=self.words.word("algorithm", leaf.algorithm),
+            forwarding=self.words.word("forwarding", leaf.forwarding),
+            tracking=self.words.word("tracking", leaf.tracking),
+            udp_transition=leaf.udp_transition,
+            settle=leaf.settle,
+            ring_digest=leaf.ring_digest,
+        )
 
     def _backends(self) -> Iterator[tuple[int, BackendEntry]]:
-        words = self._words
-        for key, leaf in self._entries("backends"):
-            state = words.word("state", leaf.state)
-            if state != "unused":
-                raw = bytes(leaf.address)
-                yield (
-                    key,
-                    BackendEntry(
-                        pool=leaf.pool,
-                        address=_text(raw if leaf.ipv6 else raw[:4]),
-                        weight=leaf.weight,
-                        state=state,
-                        health=words.word("health", leaf.health),
-                    ),
-                )
+        unused = self.words.value("state", "unused")
+        for key, leaf in self.entries("backends"):
+            if leaf.state != unused:
+                yield key, self.backend_entry(leaf)
+
+    def backend_entry(self, leaf: Any) -> BackendEntry:
+        """A struct backend in inventory's words."""
+        raw = bytes(leaf.address)
+        return BackendEntry(
+            pool=leaf.pool,
+            address=_text(raw if leaf.ipv6 else raw[:4]),
+            weight=leaf.weight,
+            state=self.words.word("state", leaf.state),
+            health=self.words.word("health", leaf.health),
+        )
 
     def ring(self, pool: int) -> Slots | None:
         """The live ring of a pool; None when it has none."""
         number = ct.c_uint32()
-        if not _bpf.look_up(self._table("rings").map_fd, ct.c_uint32(pool), number):
+        if not _bpf.look_up(self.table("rings").map_fd, ct.c_uint32(pool), number):
             return None
         with _bpf.closing(_bpf.open_map(number.value)) as fd:
             return Slots.from_bytes(_bpf.read_array(fd, self.sizes.ring * SLOT_BYTES))
@@ -153,14 +155,14 @@ class Tables:
     def named_by_flows(self) -> set[int]:
         """The indices of the backends that the flow tables name, or fragments still to come."""
         recent = now_tick() - ticks(FRAGMENT_LIFETIME)
-        fragments = self._entries("fragments")
+        fragments = self.entries("fragments")
         return _flows.named(self) | {
             leaf.backend for _key, leaf in fragments if leaf.seen >= recent
         }
 
     def settings(self) -> dict[str, Any]:
         """The node's own settings, as inventory writes them."""
-        leaf = self._table("settings")[0]
+        leaf = self.table("settings")[0]
         source4, source6 = bytes(ct.c_uint32(leaf.source4)), bytes(leaf.source6)
         return {
             "hash_seed": leaf.hash_seed,
@@ -170,7 +172,7 @@ class Tables:
 
     def verdicts(self) -> dict[str, dict[str, int]]:
         """Packets and bytes by verdict since the maps were made."""
-        names = self._words.enums["verdict"][:-1]  # the last word is their count
+        names = self.words.enums["verdict"][:-1]  # the last word is their count
         return dict(zip(names, self._counters("verdicts")))
 
     def service_counters(self) -> list[dict[str, int]]:
@@ -183,16 +185,16 @@ class Tables:
 
     def backend_counter(self, index: int) -> dict[str, int]:
         """Packets and bytes of one backend."""
-        return _total(self._table("backend_counters")[index])
+        return _total(self.table("backend_counters")[index])
 
     def _counters(self, name: str) -> Iterator[dict[str, int]]:
-        for _key, cpus in self._entries(name):
+        for _key, cpus in self.entries(name):
             yield _total(cpus)
 
     # --- writing, an entry at a time ---
 
     def put_pool(self, index: int, pool: PoolEntry) -> None:
-        words = self._words
+        words = self.words
         self._put("pool_names", index, text=pool.name.encode())
         self._put(
             "pools",
@@ -208,7 +210,7 @@ class Tables:
 
     def remove_pool(self, index: int) -> None:
         _bpf.delete(
-            self._table("rings").map_fd, ct.c_uint32(index), f"remove the ring of pool {index}"
+            self.table("rings").map_fd, ct.c_uint32(index), f"remove the ring of pool {index}"
         )
         self._put("pools", index)
         self._put("pool_names", index)
@@ -218,7 +220,7 @@ class Tables:
         with _bpf.closing(_bpf.create_array(SLOT_BYTES, len(slots), "ring")) as fd:
             _bpf.write_array(fd, slots.to_bytes())
             what = f"write the ring of pool {pool}"
-            _bpf.update(self._table("rings").map_fd, ct.c_uint32(pool), ct.c_int(fd), what)
+            _bpf.update(self.table("rings").map_fd, ct.c_uint32(pool), ct.c_int(fd), what)
 
     def put_backend(self, index: int, backend: BackendEntry, fresh: bool) -> None:
         """Writes a backend; a fresh one begins with empty counters and no cached next hop."""
@@ -233,8 +235,8 @@ class Tables:
             ipv6=len(raw) == 16,
             pool=backend.pool,
             weight=backend.weight,
-            state=self._words.value("state", backend.state),
-            health=self._words.value("health", backend.health),
+            state=self.words.value("state", backend.state),
+            health=self.words.value("health", backend.health),
         )
 
     def put_address(self, address: str) -> None:
@@ -248,7 +250,7 @@ class Tables:
 
     def _address_key(self, address: str) -> tuple[Any, Any]:
         raw = packed(address)
-        table = self._table("addresses4" if len(raw) == 4 else "addresses6")
+        table = self.table("addresses4" if len(raw) == 4 else "addresses6")
         return table, table.Key.from_buffer_copy(raw)
 
     def put_service(self, key: ServiceKey, service: ServiceEntry, fresh: bool) -> None:
@@ -256,7 +258,7 @@ class Tables:
         if fresh:
             self._put("service_counters", service.id)
         self._put("service_names", service.id, text=service.name.encode())
-        table, at = self._service_key(key)
+        table, at = self.service_key(key)
         _bpf.update(
             table.map_fd,
             at,
@@ -265,19 +267,19 @@ class Tables:
         )
 
     def remove_service(self, key: ServiceKey, service: ServiceEntry) -> None:
-        table, at = self._service_key(key)
+        table, at = self.service_key(key)
         _bpf.delete(table.map_fd, at, f"remove service {service.name}")
         self._put("service_names", service.id)
 
-    def _service_key(self, key: ServiceKey) -> tuple[Any, Any]:
+    def service_key(self, key: ServiceKey) -> tuple[Any, Any]:
         raw = packed(key.address)
-        table = self._table("services4" if len(raw) == 4 else "services6")
+        table = self.table("services4" if len(raw) == 4 else "services6")
         at = table.Key(port=socket.htons(key.port), protocol=PROTOCOLS[key.protocol])
         ct.memmove(ct.addressof(at), raw, len(raw))
         return table, at
 
     def _put(self, name: str, index: int, **values: Any) -> None:
-        table = self._table(name)
+        table = self.table(name)
         what = f"write entry {index} of {name}"
         _bpf.update(table.map_fd, ct.c_uint32(index), table.Leaf(**values), what)
 

@@ -134,7 +134,7 @@ class Node:
         """As if just made: no services, flows or counts."""
         self.apply({}, [])
         for name in ("flows4", "flows6", "fragments", "budgets", "verdicts"):
-            self.tables._table(name).clear()
+            self.tables.table(name).clear()
 
     def serve(self, *backends: str | dict[str, Any], **pool: Any) -> Outcome:
         """One pool behind both service addresses, tcp and udp, port 80."""
@@ -168,7 +168,7 @@ class Node:
         counts: dict[str, int] = {}
         backends = self.tables.actual().backends
         for name in ("flows4", "flows6"):
-            for _key, leaf in self.tables._entries(name):
+            for _key, leaf in self.tables.entries(name):
                 address = backends[leaf.backend].address
                 counts[address] = counts.get(address, 0) + 1
         return counts

@@ -237,7 +237,7 @@ class History:
     def age_records(self) -> None:
         """Some flows were last seen a while ago: within the settle time, or before it."""
         for name in ("flows4", "flows6"):
-            table = self.node.tables._table(name)
+            table = self.node.tables.table(name)
             for key, leaf in table.items():
                 leaf.seen -= _rings.ticks(self.rng.choice((0, 0, 10, 100)))
                 table[key] = leaf
@@ -406,7 +406,7 @@ def test_next_hop_that_a_cpu_still_has_is_mentioned(node: Node) -> None:
 def remember_other_hop(node: Node) -> None:
     """Every CPU has just heard of a neighbour that is no longer there."""
     index = next(i for i, b in node.tables.actual().backends.items() if b.state == "active")
-    table = node.tables._table("nexthops")
+    table = node.tables.table("nexthops")
     cpus = table.Leaf()
     for hop in cpus:
         hop.tick, hop.interface = now_tick(), interface("eth0")
@@ -436,9 +436,9 @@ def everything(node: Node) -> dict[str, Any]:
     """All that a packet can change in a node's maps, and its neighbours."""
     names = "verdicts service_counters backend_counters flows4 flows6 nexthops".split()
     held: dict[str, Any] = {
-        name: sorted((bytes(key), bytes(leaf)) for key, leaf in node.tables._entries(name))
+        name: sorted((bytes(key), bytes(leaf)) for key, leaf in node.tables.entries(name))
         if name.startswith("flows")
-        else [bytes(leaf) for _key, leaf in node.tables._entries(name)]
+        else [bytes(leaf) for _key, leaf in node.tables.entries(name)]
         for name in names
     }
     with IPRoute() as ip:

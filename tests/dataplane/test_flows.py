@@ -49,7 +49,7 @@ def write(node: Node, records: Iterable[Record]) -> None:
         family = [record for record in records if len(record[0]) == length]
         if not family:
             continue
-        table = node.tables._table(name)
+        table = node.tables.table(name)
         keys, values = (table.Key * len(family))(), (table.Leaf * len(family))()
         for key, value, record in zip(keys, values, family):
             for field, raw in (("source", record[0]), ("destination", record[1])):

@@ -91,7 +91,7 @@ def test_first_fragment_not_seen_for_half_a_minute_is_forgotten(node: Node) -> N
     node.serve(REAL4)
     node.run(first(UDP(sport=4000, dport=80), 7))
     assert len(node.tables.named_by_flows()) == 1  # the index must not be another's meanwhile
-    table = node.tables._table("fragments")
+    table = node.tables.table("fragments")
     for key, leaf in table.items():
         leaf.seen -= _rings.ticks(32)
         table[key] = leaf
@@ -146,4 +146,4 @@ def test_whole_packets_leave_no_record(node: Node) -> None:
     node.serve(REAL4)
     node.run(from_client(UDP(dport=80)))
     node.run(from_client(IPv6ExtHdrFragment(id=7) / UDP(dport=80), ipv6=True))
-    assert len(node.tables._table("fragments")) == 0
+    assert len(node.tables.table("fragments")) == 0

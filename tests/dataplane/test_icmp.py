@@ -137,7 +137,7 @@ def test_error_about_a_first_fragment_follows_its_flow_and_leaves_no_record(node
         ICMPv6TimeExceeded(), reply(IPv6ExtHdrFragment(id=7, m=1) / UDP(sport=80), ipv6=True)
     )
     assert judge(node, packet) == sent(packet)
-    assert len(node.tables._table("fragments")) == 0
+    assert len(node.tables.table("fragments")) == 0
 
 
 PORTS = Raw(bytes(UDP(sport=80, dport=4000)))
@@ -185,7 +185,7 @@ def test_error_follows_a_recorded_flow_without_refreshing_it(node: Node) -> None
     node.serve(REAL4, tracking="always")
     node.run(from_client(TCP(sport=4000, dport=80)))
     node.serve("192.0.2.72", {"address": REAL4, "state": "draining"}, tracking="always")
-    table = node.tables._table("flows4")
+    table = node.tables.table("flows4")
     ((key, leaf),) = table.items()
     leaf.seen -= 5
     table[key] = leaf

@@ -278,7 +278,7 @@ def test_index_named_by_a_flow_is_not_given_to_another(make_node: Callable[..., 
     with pytest.raises(PlanError, match=r"map full: backend 192\.0\.2\.74.*l4lb_max_backends"):
         node.serve(B, C, "192.0.2.74")
     assert len(node.tables.named_by_flows()) == 2
-    node.tables._table("flows4").clear()
+    node.tables.table("flows4").clear()
     node.serve(B, C, "192.0.2.74")
     assert {sends_to(node, port) for port in (on_a, *others)} == {B, C, "192.0.2.74"}
 

@@ -164,7 +164,7 @@ def test_record_older_than_the_settle_time_is_not_believed(node: Node) -> None:
     node.serve(A, B, settle=10, udp_transition=5)
     port = moved_port(node, A, B)
     node.backend_of(ack(port))
-    table = node.tables._table("flows4")
+    table = node.tables.table("flows4")
     for key, leaf in table.items():
         leaf.seen -= _rings.ticks(12)
         table[key] = leaf
