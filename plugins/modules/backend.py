@@ -108,8 +108,8 @@ EXAMPLES = r"""
 
     - name: Deploy
       ansible.builtin.package:
-        name: shop
-        state: latest
+        name: "shop={{ shop_version }}"
+        state: present
 
     # Where this is not reached, because the deployment failed, the real server stays drained.
     - name: Give it new connections again, as inventory says
@@ -132,16 +132,19 @@ EXAMPLES = r"""
         timeout: 3600
         fail_on_timeout: true
 
-- name: A tenth of the usual share for a new version, in one pool
-  l4lb.xdp.backend:
-    address: 192.0.2.71
-    pool: web
-    weight: 10
+- name: What else it is good for
+  hosts: l4lb_nodes
+  tasks:
+    - name: Give a new version a tenth of the usual share, in one pool
+      l4lb.xdp.backend:
+        address: 192.0.2.71
+        pool: web
+        weight: 10
 
-- name: Take a broken real server out at once
-  l4lb.xdp.backend:
-    address: 192.0.2.71
-    state: disabled
+    - name: Take a broken real server out at once
+      l4lb.xdp.backend:
+        address: 192.0.2.72
+        state: disabled
 """
 
 RETURN = r"""

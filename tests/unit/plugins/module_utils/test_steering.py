@@ -20,6 +20,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._rings import Slots
 from ansible_collections.l4lb.xdp.tests.unit.plugins.module_utils.steering_model import (
     Flow,
     Node,
+    in_turn,
     no_packets,
     ring,
 )
@@ -290,8 +291,7 @@ def test_a_record_made_while_its_slot_settles_must_not_outlive_that(forgetful: b
     node, flow, old = moved_flow()
     node.forgetful = forgetful
     node.now += SETTLE + 2
-    arrivals = iter([no_packets, lambda: node.packet(flow)])  # before the scan, and after it
-    node.settle(meanwhile=lambda: next(arrivals, no_packets)())
+    node.settle(meanwhile=in_turn(no_packets, lambda: node.packet(flow)))  # then after the scan
     assert node.slots.tracked_count() == 0
     again = node.packet(flow, opens=True)
     assert again != old
@@ -307,9 +307,8 @@ def test_udp_flow_that_begins_while_its_slot_settles_stays(udp_transition: int) 
     node.udp_transition = udp_transition
     flow = next(f for f in (Flow(n, udp=True) for n in range(99)) if shares_slot(f, same_slot))
     began: list[int] = []
-    arrivals = iter([no_packets, lambda: began.append(node.packet(flow))])
     node.now += SETTLE + 2
-    node.settle(meanwhile=lambda: next(arrivals, no_packets)())
+    node.settle(meanwhile=in_turn(no_packets, lambda: began.append(node.packet(flow))))
     began = began or [node.packet(flow)]
     assert node.packet(flow) == began[0]
 
