@@ -57,6 +57,7 @@ def attach_program(wanted: Wanted, state_dir: Path, dry: bool = False) -> Outcom
             before = [f"{name}: not looked at" for name in wanted.interfaces]
             return Outcome(True, before, _wanted_lines(wanted, "new"), warnings=[why_not])
         return _would_attach(wanted, state_dir)
+    warnings = _seed_warnings(wanted, state_dir)
     with writer(state_dir, "l4lb.xdp.program") as waited:
         before = [str(each) for each in _program.attachments(wanted).values()]
         loaded = _program.prepare(wanted)
@@ -65,7 +66,7 @@ def attach_program(wanted: Wanted, state_dir: Path, dry: bool = False) -> Outcom
         news = _wanted.remember(wanted, state_dir)
     after = [str(each) for each in _program.attachments(wanted).values()]
     changed = bool(released or attached) or loaded.changed or news
-    return Outcome(changed, before, after, _program_data(loaded), warnings=waited)
+    return Outcome(changed, before, after, _program_data(loaded), warnings=waited + warnings)
 
 
 def _would_attach(wanted: Wanted, state_dir: Path) -> Outcome:
@@ -73,7 +74,19 @@ def _would_attach(wanted: Wanted, state_dir: Path) -> Outcome:
     loaded = _program.prepare(wanted, dry=True)
     changed = bool(_program.differs(loaded)) or loaded.changed
     changed = changed or not _wanted.is_remembered(wanted, state_dir)
-    return Outcome(changed, before, _wanted_lines(wanted, loaded.info.tag), _program_data(loaded))
+    after = _wanted_lines(wanted, loaded.info.tag)
+    warnings = _seed_warnings(wanted, state_dir)
+    return Outcome(changed, before, after, _program_data(loaded), warnings=warnings)
+
+
+def _seed_warnings(wanted: Wanted, state_dir: Path) -> list[str]:
+    last = _wanted.recall(wanted.file(state_dir))
+    if last is None or last.hash_seed == wanted.hash_seed:
+        return []
+    return [
+        "hash_seed is another than before: every flow of every pool is steered anew, and most old "
+        "ones break; drain the node first"
+    ]
 
 
 def release_interfaces(wanted: Wanted, state_dir: Path) -> list[str]:

@@ -86,6 +86,7 @@ def test_dry_run_tells_what_would_change_and_changes_nothing(wanted: Wanted, sta
     assert generic.changed
     assert generic.before != generic.after
     seed = _apply.attach_program(changed(wanted, hash_seed=5), state, dry=True)
+    assert "steered anew" in seed.warnings[0]
     assert seed.changed
     assert _links.xdp("eth0").mode == "native"
     assert Tables(wanted.pins, SOURCE).settings()["hash_seed"] == 0
