@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sends the lab's traffic: runs traffic.py in the client's namespace."""
+"""Sends the lab's traffic: runs traffic.py and echo.py in the client's namespace."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from common import LabError
 from topology import HOSTS
 
 TRAFFIC = Path(__file__).resolve().parent / "traffic.py"
+ECHO = TRAFFIC.with_name("echo.py")
 
 
-def command(*arguments: str) -> list[str]:
-    return ssh.inside_command(HOSTS["client"], "/usr/bin/python3", str(TRAFFIC), *arguments)
+def command(*arguments: str, script: Path = TRAFFIC) -> list[str]:
+    return ssh.inside_command(HOSTS["client"], "/usr/bin/python3", str(script), *arguments)
 
 
 def result_of(output: str) -> dict:
@@ -31,6 +32,13 @@ def result_of(output: str) -> dict:
 def send_requests(urls: list[str], count: int) -> dict:
     """Send requests, each on a connection of its own, and return who answered."""
     arguments = command("requests", "--count", str(count), *urls)
+    done = subprocess.run(arguments, text=True, stdout=subprocess.PIPE, check=False)
+    return result_of(done.stdout)
+
+
+def ask_for_echo(addresses: list[str]) -> dict:
+    """Send an echo request to each address and return which ones stayed silent."""
+    arguments = command(*addresses, script=ECHO)
     done = subprocess.run(arguments, text=True, stdout=subprocess.PIPE, check=False)
     return result_of(done.stdout)
 

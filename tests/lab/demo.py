@@ -14,7 +14,7 @@ import client
 import fleet
 import hosts
 from common import STATE, LabError, step
-from verify import INVENTORY, show_traffic, wait_for_routes
+from verify import INVENTORY, show_echo, show_traffic, wait_for_routes
 
 EDITED = STATE / "inventory"
 SERVICES = Path("group_vars/all/services.yml")
@@ -73,7 +73,8 @@ def demo() -> list[str]:
     fleet.play(INVENTORY, "site")
     inventory = fleet.read_inventory(INVENTORY)
     wait_for_routes(inventory)
-    return show_traffic(INVENTORY, inventory) + change_under_traffic(CONNECTIONS)
+    wrong = show_traffic(INVENTORY, inventory) + show_echo(inventory)
+    return wrong + change_under_traffic(CONNECTIONS)
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Does the fleet do what an inventory says? Routes at the router, then real requests.
+"""Does the fleet do what an inventory says? Routes at the router, real requests, and echoes.
 
 verify.py [INVENTORY]
 """
@@ -51,11 +51,19 @@ def show_traffic(path: Path, inventory: Inventory) -> list[str]:
     return report.complaints(inventory, traffic) + idle
 
 
+def show_echo(inventory: Inventory) -> list[str]:
+    """Ask every service's address for an echo, which the nodes answer themselves."""
+    addresses = sorted({service["address"] for service in inventory.services})
+    echo = client.ask_for_echo(addresses)
+    step(f"echo: {echo['asked'] - len(echo['silent'])} of {echo['asked']} addresses answered")
+    return [f"{address} does not answer an echo request" for address in echo["silent"]]
+
+
 def main() -> int:
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else INVENTORY
     inventory = fleet.read_inventory(path)
     wait_for_routes(inventory)
-    wrong = show_traffic(path, inventory)
+    wrong = show_traffic(path, inventory) + show_echo(inventory)
     for line in wrong:
         step(f"wrong: {line}")
     return 1 if wrong else 0
