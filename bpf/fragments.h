@@ -45,7 +45,7 @@ static __always_inline enum verdict follow_first(const struct packet *packet, st
 	struct fragment_key key = fragment_key(packet);
 	struct fragment_record *record = fragments.lookup(&key);
 
-	if (!record || now_tick() - record->seen > FRAGMENT_LIFETIME || !lives(record->backend))
+	if (!record || age(record->seen, now_tick()) > FRAGMENT_LIFETIME || !lives(record->backend))
 		return VERDICT_DROP_FRAGMENT;
 	choice->backend = record->backend;
 	choice->service = record->service;

@@ -28,6 +28,14 @@ static __always_inline __u32 now_tick(void)
 	return bpf_ktime_get_ns() >> TICK_SHIFT;
 }
 
+/* Ticks since `then`. Below 0 when another CPU, or whoever wrote the ring, has read the clock later
+ * than this one: without a sign that would be an age of 73 years.
+ */
+static __always_inline __s32 age(__u32 then, __u32 now)
+{
+	return now - then;
+}
+
 static __always_inline struct flow4_key flow4_key(const struct packet *packet)
 {
 	struct flow4_key key = {
@@ -97,7 +105,7 @@ static __always_inline int lives(__u32 index)
  */
 static __always_inline int is_current(const struct flow *flow, const struct pool *pool, __u32 now)
 {
-	return now - flow->seen <= pool->settle;
+	return age(flow->seen, now) <= (__s32)pool->settle;
 }
 
 /* Who gets a flow that the table does not know: flows older than the change belong to `previous`.
@@ -108,7 +116,8 @@ static __always_inline __u32 steer_unknown(const struct packet *packet, const st
 {
 	if (!slot->previous || packet->opens)
 		return slot->current;
-	if (packet->protocol == IPPROTO_UDP && now - slot->tracked > pool->udp_transition)
+	if (packet->protocol == IPPROTO_UDP &&
+	    age(slot->tracked, now) > (__s32)pool->udp_transition)
 		return slot->current;
 	return lives(slot->previous) ? slot->previous : slot->current;
 }
@@ -123,7 +132,7 @@ static __always_inline __u32 steer_tracked(const struct packet *packet, const st
 	flow = packet->opens ? NULL : find_flow(packet);
 	if (flow && is_current(flow, pool, now) && lives(flow->backend)) {
 		/* A write a tick, not a packet: the line stays shared. */
-		if (flow->seen != now && !packet->error)
+		if (age(flow->seen, now) > 0 && !packet->error)
 			flow->seen = now;
 		return flow->backend;
 	}

@@ -109,7 +109,7 @@ class Explainer:
         if flow:
             answer.flow = {
                 "backend": _address(backends, flow.backend),
-                "seen_seconds_ago": seconds(now - flow.seen),
+                "seen_seconds_ago": _age(flow.seen, now),
                 "believed": steered.believed,
             }
         if not steered.backend or steered.backend not in backends:
@@ -250,13 +250,18 @@ def _service_text(packet: Packet, key: ServiceKey, service: ServiceEntry, pool: 
     return text
 
 
+def _age(then: int, now: int) -> int:
+    """Whole seconds; 0 where a CPU has read the clock later than we."""
+    return seconds(max(0, now - then))
+
+
 def _slot(slot: _steer.Slot, backends: dict[int, BackendEntry], now: int) -> dict[str, Any]:
     return {
         "number": slot.number,
         "state": "tracked" if slot.tracked else "settled",
         "current": _address(backends, slot.current),
         "previous": _address(backends, slot.previous),
-        "tracked_seconds": seconds(now - slot.tracked) if slot.tracked else None,
+        "tracked_seconds": _age(slot.tracked, now) if slot.tracked else None,
     }
 
 

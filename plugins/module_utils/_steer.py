@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which backend a packet gets, and why: bpf/steer.h in words (docs/steering.md).
 
-Private to the collection; pure. Times are in ticks.
+Private to the collection; pure. Times are in ticks. One of another CPU may lie a tick after `now`:
+an age below 0 is young.
 """
 
 from __future__ import annotations

@@ -172,6 +172,30 @@ def test_record_older_than_the_settle_time_is_not_believed(node: Node) -> None:
     assert node.backend_of(ack(port)) == B
 
 
+@pytest.mark.parametrize("ahead", [1, 2])
+def test_flow_seen_by_a_cpu_that_is_ticks_ahead_stays(node: Node, ahead: int) -> None:
+    """Its record says B; without it the flow would count as older than the change, on A."""
+    node.serve(A)
+    node.serve(A, B)
+    port = moved_port(node, A, B)
+    assert node.backend_of(syn(port)) == B
+    table = node.tables._table("flows4")
+    ((key, leaf),) = table.items()
+    leaf.seen = seen = now_tick() + ahead
+    table[key] = leaf
+    assert node.backend_of(ack(port)) == B
+    assert table[key].seen >= seen, "an earlier time was written"
+
+
+def test_slot_tracked_since_a_tick_ahead_is_in_the_udp_transition(node: Node) -> None:
+    node.serve(A)
+    node.serve({"address": A, "state": "draining"}, B, udp_transition=5)
+    slots = ring(node)
+    ahead = array("I", (now_tick() + 2 if t else 0 for t in slots.tracked))
+    node.tables.put_ring(0, replace(slots, tracked=ahead))
+    assert node.backend_of(udp(PORTS[0])) == A
+
+
 def test_flow_recorded_on_a_backend_whose_health_is_down_moves(node: Node) -> None:
     node.serve(A)
     node.serve(A, B)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _nexthop, _rings, _steer
+from ansible_collections.l4lb.xdp.plugins.module_utils import _explain, _nexthop, _rings, _steer
 from ansible_collections.l4lb.xdp.plugins.module_utils._explain import Explanation
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import BackendEntry, PoolEntry
 from ansible_collections.l4lb.xdp.plugins.module_utils._lookup import CachedHop
@@ -151,6 +151,15 @@ def test_record_that_is_too_old() -> None:
         "of 3600 s (60 min), it is not believed",
         f"it takes the current backend, {C}, and is recorded there",
     ]
+
+
+def test_times_of_a_cpu_that_is_a_tick_ahead_are_young() -> None:
+    seen, tracked = _steer.Flow(1, NOW + 1), Slot(4711, 3, 1, NOW + 1)
+    known = _steer.decide(TCP, pool(), tracked, seen, BACKENDS, NOW)
+    assert (known.backend, known.believed) == (1, True)
+    assert f"the flow is recorded on {A}, seen less than 1 s ago: it stays there" in known.why
+    assert _steer.decide(UDP, pool(udp_transition=0), tracked, None, BACKENDS, NOW).backend == 1
+    assert _explain._slot(tracked, BACKENDS, NOW)["tracked_seconds"] == 0
 
 
 @pytest.mark.parametrize(("index", "condition"), [(2, "disabled"), (4, "down")])
