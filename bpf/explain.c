@@ -21,6 +21,8 @@ struct way {
 	__be32 via[4]; /* the neighbour: a router, or the destination itself */
 	__u8 via_mac[6];
 	__u8 pad[2];
+	__u32 now; /* jiffies; what a CPU was told less than `lifetime` ago it goes by */
+	__u32 lifetime;
 };
 
 BPF_ARRAY(ways, struct way, 1);
@@ -38,5 +40,7 @@ int explain(struct xdp_md *ctx)
 	way->via_ipv6 = query.family == AF_INET6;
 	__builtin_memcpy(way->via, query.ipv6_dst, sizeof(way->via));
 	__builtin_memcpy(way->via_mac, query.dmac, sizeof(way->via_mac));
+	way->now = bpf_jiffies64();
+	way->lifetime = HOP_LIFETIME;
 	return XDP_PASS;
 }

@@ -9,6 +9,11 @@
 
 #include <uapi/linux/bpf.h>
 
+/* How long a CPU goes by an answer: a second, in jiffies. Every packet asks for that age, and jiffies
+ * are one load where the other clocks are calls. Unsigned: CPUs share them, so none is ahead.
+ */
+#define HOP_LIFETIME JIFFIES_PER_SECOND
+
 #define AF_INET 2
 #define AF_INET6 10
 

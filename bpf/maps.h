@@ -4,8 +4,9 @@
  * Every map of the balancer and every struct in it: the one schema. C reads it here, Python reads it
  * through bcc. Addresses and ports are in network order, an IPv4 address stands in the first word.
  *
- * Sizes (MAX_*, RING_SIZE) and PINS, the directory of the pinned maps, are given by the loader. Whoever
- * changes a struct or a map here raises SCHEMA_VERSION: a program never attaches to maps of another one.
+ * Sizes (MAX_*, RING_SIZE), PINS, the directory of the pinned maps, and the running kernel's
+ * JIFFIES_PER_SECOND are given by the loader. Whoever changes a struct or a map here raises
+ * SCHEMA_VERSION: a program never attaches to maps of another one.
  */
 #ifndef L4LB_MAPS_H
 #define L4LB_MAPS_H
@@ -173,7 +174,7 @@ struct fragment_record {
 };
 
 struct nexthop {
-	__u32 tick; /* when the kernel was asked */
+	__u32 asked; /* the jiffy in which the kernel was */
 	__u32 interface;
 	__u8 destination[6]; /* as the two lie in a frame */
 	__u8 source[6];

@@ -12,8 +12,6 @@
 
 #include <uapi/linux/if_ether.h>
 
-#define HOP_LIFETIME 2 /* ticks */
-
 enum hop {
 	HOP_FOUND,
 	HOP_KERNEL, /* only the kernel can go on: it has to resolve the neighbour, or deliver here */
@@ -41,16 +39,16 @@ static __always_inline enum hop ask_kernel(struct xdp_md *ctx, const struct back
 	hop->mtu = query.mtu_result;
 	__builtin_memcpy(hop->destination, query.dmac, ETH_ALEN);
 	__builtin_memcpy(hop->source, query.smac, ETH_ALEN);
-	hop->tick = now;
+	hop->asked = now;
 	return HOP_FOUND;
 }
 
 static __always_inline enum hop find_nexthop(struct xdp_md *ctx, const struct backend *backend,
 					     const struct settings *node, struct nexthop *hop)
 {
-	__u32 now = now_tick();
+	__u32 now = bpf_jiffies64();
 
-	if (hop->interface && now - hop->tick < HOP_LIFETIME)
+	if (hop->interface && now - hop->asked < HOP_LIFETIME)
 		return HOP_FOUND;
 	return ask_kernel(ctx, backend, node, hop, now);
 }

@@ -171,7 +171,7 @@ class Explainer:
                 "neighbour": state,
             }
         answer.why.append(_nexthop.explain(hop, destination, ingress, state))
-        answer.why += _nexthop.stale(hop, self._lookup.hops(index), now_tick())
+        answer.why += _nexthop.stale(hop, self._asker.in_use(self._lookup.hops(index)))
 
 
 def explain(packet: Packet, interface: str | None, pins: Path, source: Path) -> dict[str, Any]:

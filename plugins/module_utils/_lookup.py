@@ -28,10 +28,10 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._tables import PROTOCOLS,
 
 @dataclass(frozen=True)
 class CachedHop:
-    """What a CPU last heard of the way to a backend: interface by index, tick of the answer."""
+    """What a CPU last heard of the way to a backend: interface by index, jiffy of the answer."""
 
     cpu: int
-    tick: int
+    asked: int
     interface: int
     mac: str
 
@@ -99,7 +99,7 @@ class Lookup:
         """The next hops that CPUs have found for the backend, fresh or not."""
         cpus = enumerate(self._leaf("nexthops", backend))
         return [
-            CachedHop(cpu, hop.tick, hop.interface, bytes(hop.destination).hex(":"))
+            CachedHop(cpu, hop.asked, hop.interface, bytes(hop.destination).hex(":"))
             for cpu, hop in cpus
             if hop.interface
         ]

@@ -26,9 +26,6 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._schema import (
     compile_unit,
 )
 
-HOP_LIFETIME = 2
-"""Ticks for which a CPU keeps what it was told (nexthop.h)."""
-
 RESULTS = (
     "success",
     "blackhole",
@@ -67,6 +64,7 @@ class Asker:
 
     def __init__(self, source: Path, pins: Path, sizes: Sizes) -> None:
         self._compiled = compile_unit(source / "explain.c", pins, sizes)
+        self._way = self._compiled[b"ways"].Leaf()
         with captured_stderr() as output:
             try:
                 self._fd = int(self._compiled.load_func(b"explain", _bpf.require_bcc().XDP).fd)
@@ -78,7 +76,7 @@ class Asker:
     def ask(self, source: str, destination: str, ingress: int) -> Hop:
         """The next hop of a packet that came in by the interface with that index."""
         table = self._compiled[b"ways"]
-        way = table.Leaf(ipv6=":" in destination)
+        self._way = way = table.Leaf(ipv6=":" in destination)
         for name, address in (("source", source), ("destination", destination)):
             raw = packed(address)
             ct.memmove(ct.addressof(way) + getattr(table.Leaf, name).offset, raw, len(raw))
@@ -87,6 +85,11 @@ class Asker:
         _bpf.run_xdp(self._fd, bytes(64), ingress)
         _bpf.look_up(table.map_fd, zero, way)
         return _hop(way)
+
+    def in_use(self, cached: Sequence[CachedHop]) -> list[CachedHop]:
+        """Those that their CPUs went by when the kernel was asked."""
+        now, lifetime = self._way.now, self._way.lifetime
+        return [hop for hop in cached if (now - hop.asked) % 2**32 < lifetime]
 
 
 def _hop(way: Any) -> Hop:
@@ -191,12 +194,12 @@ def _not_forwarded_text(destination: str) -> str:
     return f"packets to {destination} are not forwarded (route: {kind}): {_TO_KERNEL}"
 
 
-def stale(hop: Hop, cached: Sequence[CachedHop], now: int) -> list[str]:
+def stale(hop: Hop, in_use: Sequence[CachedHop]) -> list[str]:
     """The CPUs that for a moment still use another next hop, found before; a line each way."""
     cpus: dict[str, list[str]] = {}
-    for seen in cached:
+    for seen in in_use:
         interface = interface_name(seen.interface)
-        if now - seen.tick < HOP_LIFETIME and (interface, seen.mac) != (hop.interface, hop.mac):
+        if (interface, seen.mac) != (hop.interface, hop.mac):
             cpus.setdefault(f"{seen.mac} by {interface}", []).append(str(seen.cpu))
     return [
         f"for about a second more, some CPUs ({', '.join(numbers)}) still send to {way}, as found "

@@ -12,6 +12,7 @@ import ctypes as ct
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -31,6 +32,9 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._bpf import (
 
 SOURCE = "/usr/lib/l4lb/bpf"
 PINS = "/run/l4lb/bpf"
+
+_CLOCK_MONOTONIC_COARSE = 6
+"""Of linux/time.h; the module time has no name for it."""
 
 _INCLUDE = re.compile(r'\s*#include "([^"]+)"')
 _ENUM = re.compile(r"\benum (\w+) \{(.*?)\};", re.DOTALL)
@@ -152,6 +156,11 @@ def require_bpffs(pins: Path) -> None:
         )
 
 
+def jiffies_per_second() -> int:
+    """CONFIG_HZ of the running kernel: coarse clocks go by jiffies. The headers' may be another."""
+    return round(1 / time.clock_getres(_CLOCK_MONOTONIC_COARSE))
+
+
 def compile_unit(path: Path, pins: Path, sizes: Sizes) -> Any:
     """bcc's BPF object of one unit. Opens the pinned maps that are there and pins those that are
     not.
@@ -163,6 +172,7 @@ def compile_unit(path: Path, pins: Path, sizes: Sizes) -> Any:
         f"-DMAX_{name.upper()}={value}" for name, value in asdict(sizes).items() if name != "ring"
     ]
     flags += [f"-DRING_SIZE={sizes.ring}", f'-DPINS="{pins}"']
+    flags += [f"-DJIFFIES_PER_SECOND={jiffies_per_second()}"]
     text = unit(path).encode()
     with captured_stderr() as output:
         try:

@@ -23,7 +23,7 @@ from scapy.packet import Packet
 from ansible_collections.l4lb.xdp.plugins.module_utils import _links, _program, _rings
 from ansible_collections.l4lb.xdp.plugins.module_utils._explain import Explainer, explain
 from ansible_collections.l4lb.xdp.plugins.module_utils._packet import parse
-from ansible_collections.l4lb.xdp.plugins.module_utils._tables import now_tick
+from ansible_collections.l4lb.xdp.plugins.module_utils._schema import jiffies_per_second
 
 from .node import (
     CLIENT4,
@@ -394,7 +394,8 @@ def test_next_hop_that_a_cpu_still_has_is_mentioned(node: Node) -> None:
     node.serve(A)
     ask, packet = explainer(node), from_client(UDP(sport=1, dport=80))
     for _attempt in range(20):
-        remember_other_hop(node)
+        ask.explain(parse(**arguments(packet)), "eth0")
+        remember_other_hop(node, ask._asker._way.now)
         _action, out = node.run(packet)
         answer = ask.explain(parse(**arguments(packet)), "eth0")
         if Ether(out).dst == "02:00:00:00:00:99" and "still send" in answer["why"][-1]:
@@ -403,13 +404,25 @@ def test_next_hop_that_a_cpu_still_has_is_mentioned(node: Node) -> None:
     assert answer["nexthop"]["mac"] == ROUTER_MAC
 
 
-def remember_other_hop(node: Node) -> None:
-    """Every CPU has just heard of a neighbour that is no longer there."""
+def test_next_hop_is_asked_for_again_after_a_second(node: Node) -> None:
+    node.serve(A)
+    ask, packet = explainer(node), from_client(UDP(sport=1, dport=80))
+    ask.explain(parse(**arguments(packet)), "eth0")
+    way = ask._asker._way
+    assert way.lifetime == jiffies_per_second()
+    remember_other_hop(node, (way.now - way.lifetime) % 2**32)
+    assert "still send" not in ask.explain(parse(**arguments(packet)), "eth0")["why"][-1]
+    _action, out = node.run(packet)
+    assert Ether(out).dst == ROUTER_MAC
+
+
+def remember_other_hop(node: Node, asked: int) -> None:
+    """Every CPU heard, in the jiffy `asked`, of a neighbour that is no longer there."""
     index = next(i for i, b in node.tables.actual().backends.items() if b.state == "active")
     table = node.tables.table("nexthops")
     cpus = table.Leaf()
     for hop in cpus:
-        hop.tick, hop.interface = now_tick(), interface("eth0")
+        hop.asked, hop.interface = asked, interface("eth0")
         hop.destination[:] = bytes.fromhex("020000000099")
     table[index] = cpus
 

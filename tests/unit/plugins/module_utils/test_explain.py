@@ -282,13 +282,12 @@ def test_next_hop_and_verdict(hop: Hop, verdict: str, text: str) -> None:
 
 def test_cpus_that_still_send_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_nexthop, "interface_name", {2: "eth0", 3: "eth1"}.__getitem__)
-    cached = [
+    in_use = [
         CachedHop(0, NOW, 2, "02:00:00:00:00:01"),  # the same
-        CachedHop(1, NOW - 1, 2, "02:00:00:00:00:09"),
-        CachedHop(2, NOW - 2, 3, "02:00:00:00:00:09"),  # too old to be used
+        CachedHop(1, NOW, 2, "02:00:00:00:00:09"),
         CachedHop(3, NOW, 2, "02:00:00:00:00:09"),
     ]
-    assert _nexthop.stale(FOUND, cached, NOW) == [
+    assert _nexthop.stale(FOUND, in_use) == [
         "for about a second more, some CPUs (1, 3) still send to 02:00:00:00:00:09 by eth0, as "
         "found before"
     ]
