@@ -26,11 +26,4 @@ static __always_inline __sum16 replace(__sum16 check, __be16 before, __be16 afte
 	return fold((__u64)(__u16)~check + (__u16)~before + after);
 }
 
-static __always_inline __sum16 ipv4_checksum(const struct iphdr *ip)
-{
-	const __u32 *word = (const __u32 *)ip;
-
-	return fold((__u64)word[0] + word[1] + word[2] + word[3] + word[4]);
-}
-
 #endif

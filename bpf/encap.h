@@ -88,21 +88,20 @@ static __always_inline void *push(struct xdp_md *ctx, const struct link *link, _
 	return tag + 2;
 }
 
+/* Words are summed as they are written: to read them back would be to wait for the stores. */
 static __always_inline void write_ipv4(struct iphdr *ip, __u8 traffic_class, __u8 protocol,
 				       __u16 length, __be32 source, __be32 destination)
 {
-	ip->version = 4;
-	ip->ihl = sizeof(*ip) / 4;
-	ip->tos = traffic_class;
-	ip->tot_len = bpf_htons(length + sizeof(*ip));
-	ip->id = 0;
-	ip->frag_off = bpf_htons(IPV4_DONT_FRAGMENT);
-	ip->ttl = TTL;
-	ip->protocol = protocol;
-	ip->check = 0;
+	__be32 *word = (__be32 *)ip;
+	__be32 first = bpf_htonl(0x45 << 24 | traffic_class << 16 | (__u16)(length + sizeof(*ip)));
+	__be32 second = bpf_htonl(IPV4_DONT_FRAGMENT);
+	__be32 third = bpf_htonl(TTL << 24 | protocol << 16);
+	word[0] = first;
+	word[1] = second;
+	word[2] = third;
+	ip->check = fold((__u64)first + second + third + source + destination);
 	ip->saddr = source;
 	ip->daddr = destination;
-	ip->check = ipv4_checksum(ip);
 }
 
 static __always_inline void write_ipv6(struct ipv6hdr *ip, __u8 traffic_class, __u32 label,
