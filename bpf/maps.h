@@ -19,7 +19,9 @@
 
 #define SCHEMA_VERSION 2
 
-/* Time in ticks of 2^29 ns (0.54 s) of CLOCK_MONOTONIC: a shift, where seconds cost a division. */
+/* Time in ticks of 2^29 ns (0.54 s) of CLOCK_MONOTONIC_COARSE: a shift, where seconds cost a
+ * division.
+ */
 #define TICK_SHIFT 29
 
 /* Datagrams whose later fragments are still to come, of the whole node: 2 MB. */

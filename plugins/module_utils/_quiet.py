@@ -18,7 +18,7 @@ from typing import Protocol
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _flows, _rings
 from ansible_collections.l4lb.xdp.plugins.module_utils._rings import TICK_SHIFT, Slots
-from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables
+from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables, now_seconds
 
 POLL = 1.0
 """Seconds between two looks at the counters."""
@@ -26,9 +26,9 @@ POLL = 1.0
 
 @dataclass(frozen=True)
 class Clock:
-    """now: CLOCK_MONOTONIC in seconds, as the data path's."""
+    """now: the data path's clock, in seconds."""
 
-    now: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = now_seconds
     sleep: Callable[[float], None] = time.sleep
 
 
@@ -183,8 +183,8 @@ class MapsOfNode:
 
 
 def closed_at(slots: Slots, backend: int, udp_transition: int) -> float:
-    """When, in seconds of CLOCK_MONOTONIC, no slot gives its unknown UDP flows to the backend as
-    its `previous` any more. 0.0 when none does.
+    """When, in seconds of the data path's clock, no slot gives its unknown UDP flows to the backend
+    as its `previous` any more. 0.0 when none does.
     """
     since = [t for previous, t in zip(slots.previous, slots.tracked) if previous == backend]
     if not since:

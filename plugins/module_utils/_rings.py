@@ -188,7 +188,7 @@ _ALGORITHMS = {"maglev": _maglev, "rendezvous": _rendezvous}
 
 
 def tick(monotonic_ns: int) -> int:
-    """CLOCK_MONOTONIC in ns as the ticks of `tracked`: 2^29 ns, about 0.54 s; never 0."""
+    """CLOCK_MONOTONIC_COARSE in ns as the ticks of `tracked`: 2^29 ns, about 0.54 s; never 0."""
     return max(1, monotonic_ns >> TICK_SHIFT)
 
 

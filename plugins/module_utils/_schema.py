@@ -33,8 +33,8 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._bpf import (
 SOURCE = "/usr/lib/l4lb/bpf"
 PINS = "/run/l4lb/bpf"
 
-_CLOCK_MONOTONIC_COARSE = 6
-"""Of linux/time.h; the module time has no name for it."""
+CLOCK_MONOTONIC_COARSE = 6
+"""The data path's clock, of linux/time.h; the module time has no name for it."""
 
 _INCLUDE = re.compile(r'\s*#include "([^"]+)"')
 _ENUM = re.compile(r"\benum (\w+) \{(.*?)\};", re.DOTALL)
@@ -158,7 +158,7 @@ def require_bpffs(pins: Path) -> None:
 
 def jiffies_per_second() -> int:
     """CONFIG_HZ of the running kernel: coarse clocks go by jiffies. The headers' may be another."""
-    return round(1 / time.clock_getres(_CLOCK_MONOTONIC_COARSE))
+    return round(1 / time.clock_getres(CLOCK_MONOTONIC_COARSE))
 
 
 def compile_unit(path: Path, pins: Path, sizes: Sizes) -> Any:

@@ -31,6 +31,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._rings import (
     ticks,
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import (
+    CLOCK_MONOTONIC_COARSE,
     PINS,
     SOURCE,
     SchemaError,
@@ -290,7 +291,12 @@ def _total(cpus: Any) -> dict[str, int]:
 
 def now_tick() -> int:
     """The tick that the data path would read now."""
-    return tick(time.monotonic_ns())
+    return tick(time.clock_gettime_ns(CLOCK_MONOTONIC_COARSE))
+
+
+def now_seconds() -> float:
+    """The data path's clock in seconds."""
+    return time.clock_gettime(CLOCK_MONOTONIC_COARSE)
 
 
 def _text(raw: bytes) -> str:

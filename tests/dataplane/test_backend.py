@@ -26,6 +26,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._overrides import Overrid
 from ansible_collections.l4lb.xdp.plugins.module_utils._quiet import Clock
 from ansible_collections.l4lb.xdp.plugins.module_utils._restore import restore
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import SchemaError
+from ansible_collections.l4lb.xdp.plugins.module_utils._tables import now_seconds
 
 from .node import SOURCE, XDP_DROP, Node, from_client
 
@@ -76,7 +77,7 @@ def clock_that(act: Callable[[float], object]) -> Clock:
         slept += seconds
         act(slept)
 
-    return Clock(lambda: time.monotonic() + slept, sleep)
+    return Clock(lambda: now_seconds() + slept, sleep)
 
 
 # --- what packets see ---
