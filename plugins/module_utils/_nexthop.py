@@ -22,8 +22,8 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._address import packed
 from ansible_collections.l4lb.xdp.plugins.module_utils._lookup import CachedHop
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import (
     Sizes,
-    captured_stderr,
     compile_unit,
+    load,
 )
 
 RESULTS = (
@@ -65,13 +65,7 @@ class Asker:
     def __init__(self, source: Path, pins: Path, sizes: Sizes) -> None:
         self._compiled = compile_unit(source / "explain.c", pins, sizes)
         self._way = self._compiled[b"ways"].Leaf()
-        with captured_stderr() as output:
-            try:
-                self._fd = int(self._compiled.load_func(b"explain", _bpf.require_bcc().XDP).fd)
-                return
-            except Exception as error:  # bcc raises plain Exception
-                failure = str(error)
-        raise _bpf.BpfError(f"the kernel refuses explain.c: {'; '.join([failure, *output[-3:]])}")
+        self._fd = load(self._compiled, "explain")
 
     def ask(self, source: str, destination: str, ingress: int) -> Hop:
         """The next hop of a packet that came in by the interface with that index."""

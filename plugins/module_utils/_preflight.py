@@ -169,7 +169,7 @@ def _host(asked: Asked, environment: Environment) -> Iterator[Check]:
     yield Check("maps", "", status, found, LAYOUT_REMEDY if status == "failed" else "")
     memory = _see_host.memory(wanted.pins, allowed)
     yield _preflight_memory.judge_memory(wanted.sizes, asked.pools, memory)
-    yield from _preflight_host.judge_clock(_see_host.clock(), environment)
+    yield _preflight_host.judge_clock(_see_host.clock(), environment)
 
 
 def _missing(names: Sequence[str], links: Mapping[str, Any]) -> Iterator[Check]:

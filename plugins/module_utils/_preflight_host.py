@@ -26,7 +26,6 @@ KERNEL_TRIED = (6, 1)
 TRIED = {"bcc": "0.26", "pyroute2": "0.7.2", "netaddr": "0.8"}
 PACKAGES = {"bcc": "python3-bpfcc", "pyroute2": "python3-pyroute2", "netaddr": "python3-netaddr"}
 
-SLOW_CLOCKS = ("acpi_pm", "hpet", "jiffies", "pit", "refined-jiffies")
 
 # DMI's words, and whose they are.
 _DMI = (
@@ -77,16 +76,6 @@ class Rights:
     root: bool
     capabilities: bool
     refused: str | None = None
-
-
-@dataclass(frozen=True)
-class Clock:
-    """synchronised: whether something keeps the time, None: the kernel does not tell. source: what
-    the kernel reads the time from.
-    """
-
-    synchronised: bool | None
-    source: str = ""
 
 
 def recognise(read: Callable[[str], str | None]) -> Environment:
@@ -215,25 +204,15 @@ def judge_bpffs(pins: str, mounted: bool, prepared: bool, environment: Environme
     return Check("bpffs", pins, status, "is no BPF file system", remedy)
 
 
-def judge_clock(clock: Clock, environment: Environment) -> list[Check]:
-    checks = []
-    if clock.synchronised is None:
-        checks.append(Check("clock", "", "unknown", "the kernel does not say who keeps the time"))
-    elif clock.synchronised:
-        checks.append(Check("clock", "", "ok", "synchronised"))
-    else:
-        remedy = f"synchronise {environment.owner('clock')} (chrony, systemd-timesyncd)"
-        found = "not synchronised: logs of nodes cannot be compared"
-        checks.append(Check("clock", "", "warning", found, remedy))
-    if clock.source in SLOW_CLOCKS:
-        remedy = (
-            "have the hypervisor offer a better one (kvm-clock, or a stable tsc)"
-            if environment.virtual
-            else "look in the kernel's log for why it gave up tsc"
-        )
-        found = f"{clock.source} is slow, and the program reads the time for each packet"
-        checks.append(Check("clock", "source", "warning", found, remedy))
-    return checks
+def judge_clock(synchronised: bool | None, environment: Environment) -> Check:
+    """synchronised: whether something keeps the time, None: the kernel does not tell."""
+    if synchronised is None:
+        return Check("clock", "", "unknown", "the kernel does not say who keeps the time")
+    if synchronised:
+        return Check("clock", "", "ok", "synchronised")
+    remedy = f"synchronise {environment.owner('clock')} (chrony, systemd-timesyncd)"
+    found = "not synchronised: logs of nodes cannot be compared"
+    return Check("clock", "", "warning", found, remedy)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -19,7 +19,6 @@ from ansible_collections.l4lb.xdp.plugins.module_utils import _address, _bpf, _l
 from ansible_collections.l4lb.xdp.plugins.module_utils._outcome import lacking
 from ansible_collections.l4lb.xdp.plugins.module_utils._preflight_check import Environment
 from ansible_collections.l4lb.xdp.plugins.module_utils._preflight_host import (
-    Clock,
     Library,
     Rights,
     recognise,
@@ -137,12 +136,12 @@ def _refused() -> str | None:
     return "" if number == errno.ENOENT else os.strerror(number)
 
 
-def clock() -> Clock:
-    source = read("/sys/devices/system/clocksource/clocksource0/current_clocksource") or ""
+def clock() -> bool | None:
+    """Whether something keeps the time; None: the kernel does not tell."""
     state = _Timex()  # modes 0: only asks
     if ct.CDLL(None).adjtimex(ct.byref(state)) < 0:
-        return Clock(None, source.strip())
-    return Clock(not state.status & STA_UNSYNC, source.strip())
+        return None
+    return not state.status & STA_UNSYNC
 
 
 def cpus() -> int:

@@ -21,10 +21,10 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._address import packed
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import (
     LAYOUT_REMEDY,
-    captured_stderr,
     check_pins,
     compile_unit,
     differing,
+    load,
     pin_names,
     pinned_sizes,
     require_bpffs,
@@ -79,7 +79,7 @@ def prepare(wanted: Wanted, dry: bool = False) -> Loaded:
         _require_layout(wanted, dry)
     compiled = compile_unit(wanted.unit, wanted.pins, wanted.sizes)
     check_pins(wanted.unit, wanted.pins, compiled)
-    fd = _load(compiled, wanted.name)
+    fd = load(compiled, wanted.name)
     _prove(fd, wanted.name)
     configure = _configure_balancer if wanted.name == "balancer" else _configure_decap
     changed = configure(compiled, wanted, dry)
@@ -109,15 +109,6 @@ def _require_layout(wanted: Wanted, dry: bool) -> None:
     difference = differing(pinned, wanted.sizes)
     if difference:
         raise ProgramError(f"the pinned maps have other sizes ({difference}): {LAYOUT_REMEDY}")
-
-
-def _load(compiled: Any, name: str) -> int:
-    with captured_stderr() as output:
-        try:
-            return int(compiled.load_func(name.encode(), _bpf.require_bcc().XDP).fd)
-        except Exception as error:  # bcc raises plain Exception
-            failure = str(error)
-    raise ProgramError(f"the kernel refuses the program: {'; '.join([failure, *output[-3:]])}")
 
 
 _FOREIGN_FRAMES = {

@@ -183,6 +183,16 @@ def compile_unit(path: Path, pins: Path, sizes: Sizes) -> Any:
     raise SchemaError(f"{path.name} does not compile: {'; '.join([failure, *errors])}")
 
 
+def load(compiled: Any, name: str) -> int:
+    """The unit's XDP program of that name, in the kernel; `compiled` owns the descriptor."""
+    with captured_stderr() as output:
+        try:
+            return int(compiled.load_func(name.encode(), require_bcc().XDP).fd)
+        except Exception as error:  # bcc raises plain Exception
+            failure = str(error)
+    raise SchemaError(f"the kernel refuses {name}: {'; '.join([failure, *output[-3:]])}")
+
+
 def check_pins(source: Path, pins: Path, compiled: Any) -> None:
     """bcc reuses a pin of another type or size in silence: raises SchemaError when one differs."""
     for name in pin_names(source):

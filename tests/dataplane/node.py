@@ -132,9 +132,9 @@ class Node:
 
     def reset(self) -> None:
         """As if just made: no services, flows or counts."""
-        self.apply({}, [])
         for name in ("flows4", "flows6", "fragments", "budgets", "verdicts"):
             self.tables.table(name).clear()
+        self.apply({}, [])  # last: records of flows hold on to indices
 
     def serve(self, *backends: str | dict[str, Any], **pool: Any) -> Outcome:
         """One pool behind both service addresses, tcp and udp, port 80."""

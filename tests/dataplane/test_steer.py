@@ -179,7 +179,7 @@ def test_flow_seen_by_a_cpu_that_is_ticks_ahead_stays(node: Node, ahead: int) ->
     node.serve(A, B)
     port = moved_port(node, A, B)
     assert node.backend_of(syn(port)) == B
-    table = node.tables._table("flows4")
+    table = node.tables.table("flows4")
     ((key, leaf),) = table.items()
     leaf.seen = seen = now_tick() + ahead
     table[key] = leaf
