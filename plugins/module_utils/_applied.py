@@ -27,7 +27,7 @@ def load(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise AppliedError(f"cannot read {path} ({error}): remove it and apply again") from error
 
 

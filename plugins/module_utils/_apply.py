@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import (
     _advice,
     _applied,
+    _lines,
     _overrides,
     _plan,
     _predict,
@@ -151,18 +153,21 @@ def apply_services(
 ) -> Outcome:
     """Makes the kernel hold these pools and services; with purge no others.
 
-    max_moved: per cent. Raises ConfigError with all mistakes before anything is read or written,
-    RefusedError before anything is written.
+    max_moved: per cent. Raises ConfigError with all mistakes, and RefusedError, before anything is
+    written.
     """
     if dry and (why_not := lacking(require_netaddr)):
         return Outcome(True, warnings=[why_not])
     require_netaddr()
-    change = parse_change(pools, services)
+    require_share(max_moved)
     with ExitStack() as stack:
         waited = [] if dry else stack.enter_context(writer(state_dir, "l4lb.xdp.services"))
-        last = _applied.load(state_dir / SERVICES_FILE)
-        fleet = change.fleet if purge else merged(last, change)
+        last = applied_services(state_dir)
         tables = open_tables(pins, source, dry)
+        if last is None and tables is not None:
+            last = _lines.as_inventory(tables.actual())
+        change = parse_change(pools, services, last["pools"] if last and not purge else ())
+        fleet = change.fleet if purge else merged(last, change)
         if tables is None:
             return _on_an_empty_node(fleet, last)
         settings = tables.settings()
@@ -197,7 +202,38 @@ def apply_fleet(
     return _services_outcome(plan, effective, changed, _overrides.lines(standing))
 
 
-def merged(last: Any, change: Change) -> Fleet:
+def require_share(max_moved: float) -> None:
+    """Raises ConfigError unless it is a share in per cent."""
+    if not 0 <= max_moved <= 100:
+        raise ConfigError([f"max_moved: {max_moved} is not from 0 to 100 (per cent)"])
+
+
+def applied_services(state_dir: Path) -> dict[str, Any] | None:
+    """What was applied last, as Fleet.as_dict gave it; None when nothing was.
+
+    Raises AppliedError for a file that is something else.
+    """
+    path = state_dir / SERVICES_FILE
+    last = _applied.load(path)
+    try:
+        return None if last is None else _in_shape(last)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _applied.AppliedError(
+            f"{path} is not what l4lb.xdp.services wrote ({type(error).__name__}: {error}): remove "
+            "it and apply again; what the kernel holds is taken in its place"
+        ) from error
+
+
+def _in_shape(last: Any) -> dict[str, Any]:
+    """Raises KeyError, TypeError or AttributeError unless it has what is read of it."""
+    for pool in last["pools"].values():
+        frozenset(backend["address"] for backend in pool["backends"])
+    for service in last["services"]:
+        frozenset(service[key] for key in ("name", "address", "protocol", "port", "pool"))
+    return dict(last)
+
+
+def merged(last: Mapping[str, Any] | None, change: Change) -> Fleet:
     """What was applied last, with the change's entries added, in place of theirs, or gone."""
     given, before = change.fleet.as_dict(), last or {"pools": {}, "services": []}
     names = {service.name for service in change.fleet.services}
@@ -219,7 +255,11 @@ def merged(last: Any, change: Change) -> Fleet:
     pools = {
         name: pool for name, pool in before["pools"].items() if name not in change.absent_pools
     }
-    return parse({**pools, **given["pools"]}, [*given["services"], *kept])
+    try:
+        return parse({**pools, **given["pools"]}, [*given["services"], *kept])
+    except ConfigError as error:
+        head = "together with what was applied on this node before (purge: false):"
+        raise ConfigError([f"{head} {mistake}" for mistake in error.mistakes]) from error
 
 
 def open_tables(pins: Path, source: Path, dry: bool) -> Tables | None:
@@ -235,10 +275,22 @@ def open_tables(pins: Path, source: Path, dry: bool) -> Tables | None:
 
 
 def _on_an_empty_node(fleet: Fleet, last: Any) -> Outcome:
-    plan = _plan.make(fleet, Actual({}, {}, {}, Sizes()), lambda _pool: None, set, 1)
+    plan = _plan.make(fleet, Actual({}, {}, {}, _room_for(fleet)), lambda _pool: None, set, 1)
     outcome = _services_outcome(plan, fleet, plan.changed or last != fleet.as_dict(), [])
     outcome.warnings = ["the balancer is not prepared yet: compared with an empty node"]
     return outcome
+
+
+def _room_for(fleet: Fleet) -> Sizes:
+    """Inventory may ask for larger maps than the usual; the program module knows, this does not."""
+    usual = Sizes()
+    backends = 1 + sum(len(pool.backends) for pool in fleet.pools)
+    return replace(
+        usual,
+        services=max(usual.services, len(fleet.services)),
+        pools=max(usual.pools, len(fleet.pools)),
+        backends=max(usual.backends, backends),
+    )
 
 
 def _services_outcome(

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import (
-    _applied,
     _apply,
     _overrides,
     _plan,
@@ -139,7 +138,7 @@ def apply_backend(
     request = checked(request)
     with ExitStack() as stack:
         waited = [] if dry else stack.enter_context(writer(state_dir, "l4lb.xdp.backend"))
-        last = _applied.load(state_dir / _apply.SERVICES_FILE)
+        last = _apply.applied_services(state_dir)
         tables = _apply.open_tables(pins, source, dry)
         if tables is None or (dry and last is None):
             return Outcome(True, warnings=["no services are applied here yet, so not compared"])

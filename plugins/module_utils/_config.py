@@ -8,7 +8,7 @@ the variable, the entry, the value found and what is allowed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,10 +122,14 @@ def parse(pools: Mapping[str, Any], services: Sequence[Any]) -> Fleet:
     return parse_change(pools, services).fleet
 
 
-def parse_change(pools: Mapping[str, Any], services: Sequence[Any]) -> Change:
-    """As `parse`, telling also what has `state: absent`."""
+def parse_change(
+    pools: Mapping[str, Any], services: Sequence[Any], known: Iterable[str] = ()
+) -> Change:
+    """As `parse`, telling also what has `state: absent`. known: names of pools that are there
+    besides.
+    """
     of_pools, of_services = Reader(), Reader()
-    present, absent = _read_services(of_services, services, pools)
+    present, absent = _read_services(of_services, services, _usable_pools(pools, known))
     owners = {service.address: i for i, service in reversed(list(present.items()))}
     found_pools, absent_pools = _read_pools(of_pools, pools, owners)
     by_name = {pool.name: pool for pool in found_pools}
@@ -262,7 +266,7 @@ def _read_health_check(fields: Fields) -> HealthCheck:
 
 
 def _read_services(
-    reader: Reader, value: Any, pools: Any
+    reader: Reader, value: Any, known: Sequence[str]
 ) -> tuple[dict[int, Service], list[str | tuple[str, str, int]]]:
     """Services that have at least a name and an address, by their index in inventory; and names
     and keys of those that are absent.
@@ -271,7 +275,6 @@ def _read_services(
     names: dict[str, int] = {}
     keys: dict[tuple[str, str, int], int] = {}
     absent: dict[str | tuple[str, str, int], int] = {}
-    known = _present_pools(pools)
     for i, entry in enumerate(reader.sequence("l4lb_services", value)):
         where = f"l4lb_services[{i}]"
         fields = reader.fields(where, entry, Service, state=_presence(entry))
@@ -298,25 +301,26 @@ def _read_services(
     return services, list(absent)
 
 
-def _present_pools(pools: Any) -> list[str]:
-    if not isinstance(pools, Mapping):
-        return []
+def _usable_pools(pools: Any, known: Iterable[str]) -> list[str]:
+    """Names of pools that a service may name."""
+    given = pools if isinstance(pools, Mapping) else {}
+    found = {name for name, entry in given.items() if _presence(entry) == "present"}
     return sorted(
         name
-        for name, entry in pools.items()
-        if isinstance(name, str) and _presence(entry) == "present"
+        for name in {*found, *known}
+        if isinstance(name, str) and (name in found or name not in given)
     )
 
 
 def _read_absent(fields: Fields) -> list[str | tuple[str, str, int]]:
-    """By what a service that shall be gone is known: its name, its key, or both."""
+    """By what a service that shall be gone is known: its name, or its key where it has none."""
     known: list[str | tuple[str, str, int]] = []
     name, address = fields.name("name"), fields.address("address")
     port = fields.integer("port", 0, 65535, "0 is any port")
     protocol = fields.choice("protocol", PROTOCOLS)
     if name is not None:
         known.append(name)
-    if address is not None and fields.good("port", "protocol"):
+    elif address is not None and fields.good("port", "protocol"):
         known.append((address, protocol, port))
     if not known:
         fields.reader.add(f"{fields.where}: gives neither name nor address, protocol and port")

@@ -42,6 +42,33 @@ def of_kernel(actual: Actual) -> list[str]:
     )
 
 
+def as_inventory(actual: Actual) -> dict[str, Any]:
+    """What the kernel holds in inventory's shape, for a node that lost the file of what was
+    applied. Health checks are not the kernel's, so they are missing.
+    """
+    pools: dict[str, Any] = {
+        pool.name: {
+            "algorithm": pool.algorithm,
+            "forwarding": pool.forwarding,
+            "tracking": pool.tracking,
+            "udp_transition": _rings.seconds(pool.udp_transition),
+            "settle": _rings.seconds(pool.settle),
+            "backends": [
+                {"address": b.address, "weight": b.weight, "state": b.state}
+                for b in actual.backends.values()
+                if b.pool == index and b.state != "removed"
+            ],
+        }
+        for index, pool in actual.pools.items()
+    }
+    services = [
+        {**key._asdict(), "name": service.name, "pool": actual.pools[service.pool].name}
+        for key, service in actual.services.items()
+        if service.pool in actual.pools
+    ]
+    return {"pools": pools, "services": services}
+
+
 def _write(
     pools: Iterable[tuple[str, PoolEntry, Sequence[Backend | BackendEntry]]],
     services: Iterable[tuple[str, ServiceKey, str]],

@@ -78,5 +78,5 @@ def _holder(fd: int) -> str:
         content = json.loads(os.pread(fd, 4096, 0))
         since = datetime.fromtimestamp(content["since"]).astimezone()
         return f"{content['writer']} (pid {content['pid']}, since {since:%H:%M:%S %Z})"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, OSError):
         return "another writer"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _applied
+from ansible_collections.l4lb.xdp.plugins.module_utils._address import canonical
 from ansible_collections.l4lb.xdp.plugins.module_utils._applied import AppliedError
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import (
     MAX_WEIGHT,
@@ -160,6 +161,8 @@ def _read(entry: Any) -> tuple[tuple[str, str], Override]:
     override = Override(entry.get("state"), entry.get("weight"), entry["since"])
     if not all(isinstance(part, str) for part in key):
         raise ValueError(f"pool and address must be text: {key}")
+    if key[1] != canonical(key[1]):
+        raise ValueError(f"address {key[1]!r} is to be written {canonical(key[1])}")
     if override.state not in (None, *STATES):
         raise ValueError(f"state {override.state!r} of {key[1]}: one of {', '.join(STATES)}")
     weighs = override.weight is None or _is_integer(override.weight, 1, MAX_WEIGHT)

@@ -10,7 +10,7 @@ of its pool.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -120,10 +120,12 @@ def apply(plan: Plan, kernel: Kernel, clock: Callable[[], int]) -> None:
     """
     for index, backend in plan.backends.items():
         kernel.put_backend(index, backend, index in plan.fresh_backends)
-    for index, slots in plan.rings.items():
-        plan.rings[index] = _rings.restamped(slots, plan.now, clock())
-        kernel.put_ring(index, plan.rings[index])
     for index, pool in plan.pools.items():
+        if index in plan.rings:
+            # A run that dies here leaves a ring that nobody takes for the one it was, or is to be.
+            kernel.put_pool(index, replace(pool, ring_digest=0))
+            plan.rings[index] = _rings.restamped(plan.rings[index], plan.now, clock())
+            kernel.put_ring(index, plan.rings[index])
         kernel.put_pool(index, pool)
     for address in plan.addresses:
         kernel.put_address(address)
@@ -192,7 +194,8 @@ def _place_backends(
 ) -> dict[int, Members]:
     """The members of every pool. Who is there keeps its index and its health."""
     held = {(b.pool, b.address): index for index, b in actual.backends.items()}
-    free = _free_indices(actual, named_by_flows)
+    claimed = {held.get((pool_ids[p.name], b.address), 0) for p in fleet.pools for b in p.backends}
+    free = _free_indices(actual, claimed, named_by_flows)
     members: dict[int, Members] = {}
     placed = set()
     for pool in fleet.pools:
@@ -216,16 +219,18 @@ def _place_backends(
     return members
 
 
-def _free_indices(actual: Actual, named_by_flows: Callable[[], Collection[int]]) -> Iterator[int]:
-    """Indices never used, then those of removed backends that no flow names any more; 0 means
-    none.
+def _free_indices(
+    actual: Actual, claimed: Collection[int], named_by_flows: Callable[[], Collection[int]]
+) -> Iterator[int]:
+    """Indices never used, then those of removed backends that no flow names any more and that do
+    not come back themselves; 0 means none.
     """
     for index in range(1, actual.sizes.backends):
         if index not in actual.backends:
             yield index
-    named = set(named_by_flows())
+    kept = {*claimed, *named_by_flows()}
     for index, backend in sorted(actual.backends.items()):
-        if backend.state == "removed" and index not in named:
+        if backend.state == "removed" and index not in kept:
             yield index
 
 
@@ -252,14 +257,14 @@ def _plan_pool(
         plan.pools[index] = entry
     if held is not None and held.ring_digest == digest:
         return
-    slots = ring(index) if held is not None else None
-    slots = Slots.empty(actual.sizes.ring) if slots is None else slots
+    found = ring(index) if held is not None else None
+    slots = Slots.empty(actual.sizes.ring) if found is None else found
     desired = _desired(pool.algorithm, actual.sizes.ring, members)
     living = {i for i, backend in members.items() if backend.lives}
     # Without tracking no flow is recorded, so a slot has nothing to go by: all stay settled.
     base = Slots.empty(len(slots)) if pool.tracking == "never" else slots
     new = _rings.advance(base, desired, living, now)
-    if held is None or new != slots:
+    if found is None or new != slots:
         plan.rings[index] = new
         plan.pool_shares[pool.name] = _predict.of_ring(slots, new, living)
 
@@ -326,13 +331,15 @@ def _predict_services(
             continue
         ways = held.pool, service.pool
         if ways not in known:
-            before = _pointing(ring(held.pool), actual.backends)
-            new = plan.rings.get(service.pool) or ring(service.pool)
-            after = _pointing(new, members[service.pool])
-            known[ways] = _predict.of_service(before, after)
+            old, new = ring(held.pool), plan.rings.get(service.pool) or ring(service.pool)
+            known[ways] = _predict.of_service(
+                _addresses(old.current if old else (), actual.backends),
+                _addresses(old.previous if old else (), actual.backends),
+                _addresses(new.current if new else (), members[service.pool]),
+            )
         plan.service_shares[service.name] = known[ways]
 
 
-def _pointing(slots: Slots | None, backends: Members) -> list[str]:
+def _addresses(indices: Iterable[int], backends: Members) -> list[str]:
     """The address behind every slot, empty for none."""
-    return [backends[i].address if i else "" for i in slots.current] if slots else []
+    return [backends[i].address if i else "" for i in indices]

@@ -23,7 +23,7 @@ class RefusedError(L4lbError):
 @dataclass(frozen=True)
 class Shares:
     """Each 0..1. moved: new flows that go elsewhere than before, unavoidable and collateral its
-    parts. broken: old flows that lose their backend, at most.
+    parts. broken: old flows that lose their backend.
     """
 
     moved: float
@@ -40,9 +40,10 @@ def of_ring(before: Slots, after: Slots, living: Collection[int]) -> Shares:
     """A pool's new ring. living: the backends that keep the flows they have.
 
     A flow breaks when its backend does not live, or when a slot forgets it without having recorded
-    it. How many flows of a tracked slot are on `previous` is not known: all are counted.
+    it. How many flows of a tracked slot are on `previous` is not known: all are counted. Flows that
+    earlier changes left on a third backend are known to the flow table alone, and are not.
     """
-    if not any(before.current):
+    if not any(before.current) and not any(before.previous):
         return Shares(0, 0, 0, 0)
     alive = {0, *living}
     lost = 0
@@ -59,16 +60,20 @@ def of_ring(before: Slots, after: Slots, living: Collection[int]) -> Shares:
     return _shares(before.current, after.current, lost)
 
 
-def of_service(before: Sequence[str], after: Sequence[str]) -> Shares:
-    """A service that goes from one ring to another: the backends' addresses, slot by slot.
+def of_service(before: Sequence[str], older: Sequence[str], after: Sequence[str]) -> Shares:
+    """A service that goes from one ring to another: the backends' addresses, slot by slot, `older`
+    those that the old ring's slots had before.
 
     The new ring does not remember the old one, so what moves breaks.
     """
-    number = {address: i for i, address in enumerate({"", *before, *after} - {""}, 1)}
+    broken = sum(
+        1
+        for was, once, gets in zip(before, older, after)
+        if (was and was != gets) or (once and once != gets)
+    )
+    number = {address: i for i, address in enumerate({*before, *after} - {""}, 1)}
     number[""] = 0
-    old, new = [number[each] for each in before], [number[each] for each in after]
-    broken = sum(1 for was, gets in zip(old, new) if was and was != gets)
-    return _shares(old, new, broken)
+    return _shares([number[each] for each in before], [number[each] for each in after], broken)
 
 
 def _shares(before: Sequence[int], after: Sequence[int], broken: int) -> Shares:

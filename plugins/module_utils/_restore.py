@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _applied, _links, _program, _wanted
-from ansible_collections.l4lb.xdp.plugins.module_utils._apply import SERVICES_FILE, apply_fleet
+from ansible_collections.l4lb.xdp.plugins.module_utils._apply import applied_services, apply_fleet
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import parse
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._lock import writer
@@ -43,7 +43,7 @@ def _restore(state_dir: Path) -> list[str]:
 
 
 def _restore_services(wanted: _wanted.Wanted, state_dir: Path) -> list[str]:
-    saved = _applied.load(state_dir / SERVICES_FILE)
+    saved = applied_services(state_dir)
     if saved is None:
         return []
     fleet = parse(saved["pools"], saved["services"])
@@ -56,7 +56,7 @@ def main() -> int:
     try:
         for line in restore(state_dir):
             sys.stdout.write(f"restored {line}\n")
-    except L4lbError as error:
+    except (L4lbError, OSError) as error:
         sys.stderr.write(f"not restored: {error}\n")
         return 1
     return 0

@@ -43,8 +43,9 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
     PoolEntry,
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils._lock import writer
-from ansible_collections.l4lb.xdp.plugins.module_utils._outcome import Outcome
+from ansible_collections.l4lb.xdp.plugins.module_utils._outcome import Outcome, lacking
 from ansible_collections.l4lb.xdp.plugins.module_utils._rings import Slots
+from ansible_collections.l4lb.xdp.plugins.module_utils._schema import SchemaError, pinned_sizes
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import PROTOCOLS, Tables, now_tick
 
 _LAG = 1
@@ -116,12 +117,20 @@ def settle_node(pins: Path, source: Path, state_dir: Path, dry: bool = False) ->
     Raises SchemaError when no balancer is prepared here, LockError when another writer does not
     end.
     """
+    if dry and (why_not := lacking(lambda: _require_prepared(pins, source))):
+        return Outcome(False, data={"settled": {}}, warnings=[why_not])
     require_netaddr()
     with ExitStack() as stack:
         waited = [] if dry else stack.enter_context(writer(state_dir, "l4lb.xdp.services"))
         done = outcome(settle(Tables(pins, source), now_tick(), dry))
     done.warnings += waited
     return done
+
+
+def _require_prepared(pins: Path, source: Path) -> None:
+    require_netaddr()
+    if pinned_sizes(pins, source) is None:
+        raise SchemaError(f"no maps at {pins}")
 
 
 def outcome(pools: Collection[Settled]) -> Outcome:

@@ -210,6 +210,8 @@ class Tables:
         )
 
     def remove_pool(self, index: int) -> None:
+        """Removes the ring, then the pool; in between its entry claims no ring (digest 0)."""
+        self._put("pools", index, used=1)
         _bpf.delete(
             self.table("rings").map_fd, ct.c_uint32(index), f"remove the ring of pool {index}"
         )

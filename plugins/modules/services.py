@@ -38,15 +38,15 @@ options:
         (C(maglev) or C(rendezvous)), C(forwarding) (C(ipip)), C(tracking) (C(adaptive), C(always)
         or C(never)), C(udp_transition) and C(settle) (seconds), C(minimum_healthy),
         C(health_check).
-      - A pool with C(state=absent) is removed, whatever else it says.
+      - A pool with C(state=absent) is removed.
       - Required unless O(state=settled).
     type: dict
   services:
     description:
       - Services, each a mapping with C(name), C(address), C(port) (C(0) is any), C(protocol)
         (C(tcp) or C(udp)) and C(pool).
-      - One with C(state=absent) is removed; its C(name) is enough, or its C(address), C(protocol)
-        and C(port).
+      - One with C(state=absent) is removed; its C(name) says which, or, where it has none, its
+        C(address), C(protocol) and C(port).
       - Required unless O(state=settled).
     type: list
     elements: dict
@@ -113,7 +113,7 @@ plan:
       description:
         - Pools whose ring changes. In per cent, C(moved) is the share of new flows that go to
           another backend than before, C(unavoidable) and C(collateral) its parts, C(broken) the
-          share of old flows that lose their backend, at most.
+          share of old flows that lose their backend.
       type: dict
       sample: {web: {moved: 33.34, unavoidable: 33.33, collateral: 0.01, broken: 0.0}}
     services:

@@ -20,7 +20,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import TCP
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _applied, _apply, _info, _plan
+from ansible_collections.l4lb.xdp.plugins.module_utils import (
+    _applied,
+    _apply,
+    _bpf,
+    _info,
+    _plan,
+)
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import ConfigError, Fleet, parse
 from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import flow_hash, slot
 from ansible_collections.l4lb.xdp.plugins.module_utils._plan import PlanError
@@ -52,7 +58,7 @@ def bring(fleet: Fleet, kernel: Any) -> None:
 def twin(tables: Tables) -> FakeKernel:
     """A kernel of dictionaries that holds what the real one holds."""
     actual = tables.actual()
-    rings = {index: tables.ring(index) for index in actual.pools}
+    rings = {index: ring for index in actual.pools if (ring := tables.ring(index)) is not None}
     return FakeKernel(
         actual.sizes,
         dict(actual.services),
@@ -84,35 +90,26 @@ def test_same_plan_leaves_the_same_in_fake_and_real_maps(node: Node, history: li
 # --- one run and its death ---
 
 
-class Mortal:
-    """The node's tables to a process that dies before write number `dies_at`."""
-
-    def __init__(self, tables: Tables, dies_at: int) -> None:
-        self._tables = tables
-        self._left = dies_at
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith(("put_", "remove_")):
-            self.write()
-        return getattr(self._tables, name)
-
-    def write(self) -> None:
-        if self._left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        self._left -= 1
-
-
 def die_applying(fleet: Fleet, node: Node, dies_at: int) -> bool:
-    """Applies in a process that is killed before that write, of files too; false when it had
+    """Applies in a process that is killed before that write, of a map or a file; false when it had
     fewer.
     """
     pid = os.fork()
     if pid == 0:
-        mortal = Mortal(node.tables, dies_at)
-        real_sync = os.fsync
-        os.fsync = lambda fd: (mortal.write(), real_sync(fd))[1]  # a file's write, half done
+        left = itertools.count(dies_at, -1)
+
+        def mortal(write: Callable[..., Any]) -> Callable[..., Any]:
+            def run(*arguments: Any) -> Any:
+                if next(left) == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return write(*arguments)
+
+            return run
+
         try:
-            _apply.apply_fleet(fleet, mortal, node.state_dir)  # type: ignore[arg-type]
+            _bpf.update, _bpf.delete = mortal(_bpf.update), mortal(_bpf.delete)
+            os.fsync = mortal(os.fsync)  # the file is written by half then
+            _apply.apply_fleet(fleet, node.tables, node.state_dir)
         finally:
             os._exit(0)
     return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
@@ -123,25 +120,27 @@ def steering(node: Node) -> dict[str, list[str | None]]:
     return twin(node.tables).current()
 
 
-def test_death_at_every_write_leaves_old_or_new_and_the_next_run_converges(node: Node) -> None:
+def test_death_at_every_write_leaves_old_or_new_and_any_next_run_converges(node: Node) -> None:
     old = fleet_of({"a": members(A, B), "b": members(A), "gone": members(C)}, "x a 1", "y gone 2")
     new = fleet_of({"a": members(B, C), "b": members(A, B), "new": members(C)}, "x a 1", "z new 3")
-    _apply.apply_fleet(new, node.tables, node.state_dir)
-    wanted = steering(node)
+    wanted = {}
+    for fleet in (new, old):
+        _apply.apply_fleet(fleet, node.tables, node.state_dir)
+        wanted[fleet] = steering(node)
     for dies_at in itertools.count():
-        node.apply(**old.as_dict())
-        before = steering(node)
-        died = die_applying(new, node, dies_at)
-        for pool, ring in steering(node).items():
-            assert ring in (before.get(pool), wanted.get(pool))
-        content = _applied.load(node.state_dir / _apply.SERVICES_FILE)
-        assert content in (old.as_dict(), new.as_dict())
-        _apply.apply_fleet(new, node.tables, node.state_dir)
-        assert steering(node) == wanted
-        assert not _apply.apply_fleet(new, node.tables, node.state_dir).changed
+        for successor in (new, old):
+            died = die_applying(new, node, dies_at)
+            for pool, ring in steering(node).items():
+                assert ring in (wanted[old].get(pool), wanted[new].get(pool))
+            content = _applied.load(node.state_dir / _apply.SERVICES_FILE)
+            assert content in (old.as_dict(), new.as_dict())
+            _apply.apply_fleet(successor, node.tables, node.state_dir)
+            assert steering(node) == wanted[successor]
+            assert not _apply.apply_fleet(successor, node.tables, node.state_dir).changed
+            _apply.apply_fleet(old, node.tables, node.state_dir)
         if not died:
             break
-    assert dies_at > 10
+    assert dies_at > 20
 
 
 def test_unchanged_run_writes_nothing(node: Node) -> None:
@@ -334,3 +333,16 @@ def test_nodes_with_other_histories_and_orders_agree(
 
 def fingerprint(node: Node) -> str:
     return str(_info.info(node.pins, SOURCE)["fingerprint"])
+
+
+def test_node_that_lost_its_file_keeps_what_is_not_named(make_node: Callable[..., Node]) -> None:
+    node = make_node()
+    services = [SERVICE, {**SERVICE, "name": "tls", "port": 443, "pool": "other"}]
+    node.apply(BASE, services)
+    (node.state_dir / _apply.SERVICES_FILE).unlink()
+    new = [{**SERVICE, "name": "new", "port": 81}]
+    before = steering(node)
+    run = _apply.apply_services({}, new, False, node.pins, SOURCE, node.state_dir)
+    assert run.changed
+    assert {s.name for s in node.tables.actual().services.values()} == {"www", "tls", "new"}
+    assert steering(node) == before

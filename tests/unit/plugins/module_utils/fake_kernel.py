@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
     Actual,
@@ -63,7 +63,10 @@ class FakeKernel:
 
     def remove_pool(self, index: int) -> None:
         self._write()
+        self.pools[index] = replace(self.pools[index], ring_digest=0)
+        self._write()
         self.rings.pop(index, None)
+        self._write()
         self.pools.pop(index)
 
     def put_ring(self, pool: int, slots: Slots) -> None:
@@ -101,4 +104,5 @@ class FakeKernel:
         return {
             pool.name: [self.backends[i].address if i else None for i in self.rings[index].current]
             for index, pool in sorted(self.pools.items(), key=lambda item: item[1].name)
+            if index in self.rings  # a writer that died may have left a pool without one
         }

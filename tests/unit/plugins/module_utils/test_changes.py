@@ -4,11 +4,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ansible_collections.l4lb.xdp.plugins.module_utils._apply import merged
+from ansible_collections.l4lb.xdp.plugins.module_utils._applied import AppliedError
+from ansible_collections.l4lb.xdp.plugins.module_utils._apply import (
+    applied_services,
+    merged,
+    require_share,
+)
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import (
     ConfigError,
     Fleet,
@@ -34,7 +40,8 @@ def mistakes(pools: Any, services: Any) -> list[str]:
 
 
 def merge(pools: dict[str, Any], services: list[dict[str, Any]]) -> Fleet:
-    return merged(parse(POOLS, SERVICES).as_dict(), parse_change(pools, services))
+    last = parse(POOLS, SERVICES).as_dict()
+    return merged(last, parse_change(pools, services, last["pools"]))
 
 
 def names(fleet: Fleet) -> tuple[list[str], list[str]]:
@@ -58,7 +65,6 @@ def test_absent_entries_are_not_part_of_the_fleet() -> None:
     [
         {"name": "tls"},
         {"address": "203.0.113.10", "port": "443", "protocol": "tcp"},
-        {"name": "other-name", "address": "203.0.113.10", "port": 443, "protocol": "tcp"},
         SERVICES[1],
     ],
 )
@@ -87,6 +93,44 @@ def test_entry_takes_the_place_of_its_namesake_and_of_its_key() -> None:
     assert {service.port for service in fleet.services} == {81, 443, 8443}
 
 
+def test_name_decides_which_service_is_absent() -> None:
+    entry = {**SERVICES[1], "name": "www", **GONE}
+    assert names(merge({}, [entry])) == (["api", "web"], ["api", "tls"])
+
+
+def test_service_may_name_a_pool_that_is_there_already() -> None:
+    new = {**SERVICES[0], "name": "new", "port": 81}
+    last = parse(POOLS, SERVICES).as_dict()
+    fleet = merged(last, parse_change({}, [new, {"name": "tls", **GONE}], last["pools"]))
+    assert names(fleet) == (["api", "web"], ["api", "new", "www"])
+    with pytest.raises(ConfigError, match=r"'old' is not one of l4lb_pools: api, web"):
+        parse_change({}, [{**new, "pool": "old"}], last["pools"])
+    with pytest.raises(ConfigError, match=r"'web' is not one of l4lb_pools: api"):
+        parse_change({"web": GONE}, [new], last["pools"])
+
+
+def test_mistake_of_the_whole_says_that_it_is_one() -> None:
+    """The address is a backend's in a pool that is not named here."""
+    with pytest.raises(ConfigError, match=r"together with what was applied .*192\.0\.2\.81"):
+        merge({}, [{**SERVICES[0], "name": "new", "address": "192.0.2.81", "pool": "web"}])
+
+
+@pytest.mark.parametrize("max_moved", [-1, 100.5, float("nan")])
+def test_share_that_is_none(max_moved: float) -> None:
+    with pytest.raises(ConfigError, match="max_moved"):
+        require_share(max_moved)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{}", "[]", '{"pools": {"web": 5}, "services": []}', '{"pools": {}, "services": [1]}'],
+)
+def test_file_that_is_something_else_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "services.json").write_text(content)
+    with pytest.raises(AppliedError, match=r"services\.json is not what .* remove it"):
+        applied_services(tmp_path)
+
+
 def test_nothing_given_leaves_everything() -> None:
     assert merge({}, []) == parse(POOLS, SERVICES)
     assert merged(None, parse_change(POOLS, SERVICES)) == parse(POOLS, SERVICES)
@@ -98,7 +142,7 @@ def test_nothing_given_leaves_everything() -> None:
         ({**GONE}, "l4lb_services[3]: gives neither name nor address, protocol and port"),
         ({"name": "www", **GONE}, "l4lb_services[3]: www is absent here, present in [0]"),
         (
-            {**SERVICES[1], "name": "old", **GONE},
+            {**{k: v for k, v in SERVICES[1].items() if k != "name"}, **GONE},
             "l4lb_services[3]: 203.0.113.10, tcp port 443 is absent here, present in [1]",
         ),
         (

@@ -7,6 +7,7 @@ write.
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -64,9 +65,9 @@ def test_history_does_not_matter(history: list[Fleet], fleet: Fleet) -> None:
     }
 
 
-@given(fleets(), fleets(), st.integers(0, 30))
-def test_death_at_any_write_leaves_old_or_new_and_the_next_run_converges(
-    first: Fleet, second: Fleet, dies_at: int
+@given(fleets(), fleets(), fleets(), st.integers(0, 60))
+def test_death_at_any_write_leaves_old_or_new_and_any_next_run_converges(
+    first: Fleet, second: Fleet, third: Fleet, dies_at: int
 ) -> None:
     kernel = FakeKernel()
     bring(first, kernel)
@@ -82,9 +83,13 @@ def test_death_at_any_write_leaves_old_or_new_and_the_next_run_converges(
         for service in kernel.services.values():
             assert service.pool in kernel.rings
     kernel.dies_at = None
-    bring(second, kernel)
-    assert kernel.current() == finished.current()
-    assert not plan_for(second, kernel).changed
+    for fleet in (second, first, third):
+        # The next run may ask for something else: what was there before, for one.
+        next_kernel, fresh = copy.deepcopy(kernel), FakeKernel()
+        bring(fleet, next_kernel)
+        bring(fleet, fresh)
+        assert next_kernel.current() == fresh.current()
+        assert not plan_for(fleet, next_kernel).changed
 
 
 @given(st.lists(fleets(), min_size=2, max_size=4))
@@ -209,3 +214,24 @@ def test_changed_slots_are_tracked_from_when_their_ring_is_written() -> None:
         assert set(kernel.rings[index].tracked) <= {0, NOW, written}
     assert all(now == then for then, now in zip(earlier, kernel.rings[0].tracked) if then)
     _plan.verify(plan, fleet, kernel, now)
+
+
+def test_backend_that_comes_back_keeps_its_index_from_others() -> None:
+    kernel = FakeKernel(Sizes(ring=53, services=4, pools=2, backends=4, flows=8))
+    bring(fleet_of({"a": members("10.0.0.1"), "b": members("10.0.0.2", "10.0.0.3")}), kernel)
+    bring(fleet_of({"a": members("10.0.0.1"), "b": members("10.0.0.2")}), kernel)
+    both = fleet_of({"a": members("10.0.0.1", "10.0.0.9"), "b": members("10.0.0.2", "10.0.0.3")})
+    with pytest.raises(PlanError, match=r"map full: backend 10\.0\.0\.9"):
+        plan_for(both, kernel)
+
+
+def test_lost_ring_of_a_pool_is_written_again() -> None:
+    kernel = FakeKernel()
+    fleet = fleet_of({"a": members(*ADDRESSES[:2]), "empty": []}, "x a 1", "y empty 2")
+    bring(fleet, kernel)
+    wanted = kernel.current()
+    for index in kernel.pools:
+        kernel.pools[index] = replace(kernel.pools[index], ring_digest=0)
+        del kernel.rings[index]
+    bring(fleet, kernel)
+    assert kernel.current() == wanted

@@ -71,7 +71,8 @@ addresses = st.sampled_from(["", "192.0.2.71", "192.0.2.72", "192.0.2.73"])
 
 @given(st.lists(st.tuples(addresses, addresses), min_size=1, max_size=30))
 def test_service_with_another_pool_breaks_what_moves(ways: list[tuple[str, str]]) -> None:
-    shares = _predict.of_service([old for old, _new in ways], [new for _old, new in ways])
+    old, new = [old for old, _new in ways], [new for _old, new in ways]
+    shares = _predict.of_service(old, [""] * len(ways), new)
     moved = sum(1 for old, new in ways if old and new != old) / len(ways)
     assert shares.moved == pytest.approx(moved)
     assert shares.broken == pytest.approx(moved)
@@ -79,7 +80,18 @@ def test_service_with_another_pool_breaks_what_moves(ways: list[tuple[str, str]]
 
 
 def test_service_that_had_no_ring_moves_nothing() -> None:
-    assert _predict.of_service([], ["192.0.2.71"] * 5) == Shares(0, 0, 0, 0)
+    assert _predict.of_service([], [], ["192.0.2.71"] * 5) == Shares(0, 0, 0, 0)
+
+
+def test_flows_on_the_former_backend_break_with_another_pool() -> None:
+    shares = _predict.of_service(["b", "b"], ["a", ""], ["b", "b"])
+    assert (shares.moved, shares.broken) == (0, 0.5)
+
+
+def test_flows_of_a_drained_pool_break_when_its_last_backend_dies() -> None:
+    before = slots((0, A, 7), (0, A, 7))
+    after = _rings.advance(before, [0, 0], set(), NOW)
+    assert _predict.of_ring(before, after, set()).broken == 1
 
 
 def test_too_much_is_refused_by_name() -> None:
