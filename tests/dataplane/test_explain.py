@@ -20,8 +20,8 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _links, _program, _rings
-from ansible_collections.l4lb.xdp.plugins.module_utils._explain import Explainer, explain
+from ansible_collections.l4lb.xdp.plugins.module_utils import _rings
+from ansible_collections.l4lb.xdp.plugins.module_utils._explain import Explainer
 from ansible_collections.l4lb.xdp.plugins.module_utils._packet import parse
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import jiffies_per_second
 
@@ -458,45 +458,6 @@ def everything(node: Node) -> dict[str, Any]:
         states = ((entry.get_attr("NDA_DST"), entry["state"]) for entry in ip.get_neighbours())
         held["neighbours"] = sorted(states, key=str)
     return held
-
-
-def test_packet_comes_in_by_the_interface_that_runs_the_balancer(
-    make_node: Callable[..., Node],
-) -> None:
-    node = make_node()
-    node.serve(A, "192.0.2.130")
-    packet = parse(CLIENT4, VIP4, "tcp", 40000, 80)
-    unattached = explainer(node).explain(packet)
-    assert unattached["why"][0].startswith("no interface runs the balancer: ")
-    for name, other in (("eth1", "eth0"), ("eth0", "eth1")):
-        with attached(node, name):
-            ask = explainer(node)
-        answer, elsewhere = ask.explain(packet), ask.explain(packet, other)
-        assert answer["packet"]["interface"] == name
-        assert answer["why"][0].startswith("tcp 203.0.113.10:80 is service tcp0")
-        assert elsewhere["why"][0].startswith(f"{other} does not run the balancer")
-        assert {answer["verdict"], elsewhere["verdict"]} == {"sent", "redirected"}
-
-
-def test_one_of_several_interfaces_is_named(make_node: Callable[..., Node]) -> None:
-    node = make_node()
-    node.serve(A)
-    packet = parse(CLIENT4, VIP4, "tcp", 40000, 80)
-    with attached(node, "eth0", "eth1"):
-        answer = explain(packet, None, node.pins, SOURCE)
-    assert answer["why"][0] == "taken to come in by eth0, one of eth0, eth1"
-    with pytest.raises(_links.NoSuchInterface):
-        explain(packet, "eth7", node.pins, SOURCE)
-
-
-@contextmanager
-def attached(node: Node, *names: str) -> Iterator[None]:
-    wanted = node.wanted(interfaces=names, mode="generic")
-    _program.attach(replace(node.loaded, wanted=wanted))
-    try:
-        yield
-    finally:
-        _program.release(wanted, names)
 
 
 def test_any_port_is_named(node: Node) -> None:
