@@ -20,11 +20,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _program
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import Sizes
-from ansible_collections.l4lb.xdp.plugins.module_utils._wanted import Wanted
-from bench import control_plots, inventory, page
+from bench import control_plots, inventory, machine, page
 from tests.dataplane import node
+from tests.dataplane.conftest import bpffs
 
 CHECKOUT = Path(__file__).parents[1]
 RESULT = CHECKOUT / "bench/results/control.json"
@@ -48,25 +47,10 @@ MARKS = {
 def prepared(sizes: Sizes) -> Iterator[dict[str, str]]:
     """An empty node with maps of these sizes; where its things are."""
     with tempfile.TemporaryDirectory(prefix="l4lb-bench-") as directory:
-        pins = Path(directory, "bpf")
-        pins.mkdir()
-        subprocess.run(["mount", "-t", "bpf", "bpf", str(pins)], check=True)
-        try:
-            _program.prepare(
-                Wanted(
-                    "balancer",
-                    ("eth0",),
-                    source=CHECKOUT / "bpf",
-                    pins=pins,
-                    sizes=sizes,
-                    hash_seed=7220431,
-                    source_ipv4=node.NODE4,
-                    source_ipv6=node.NODE6,
-                )
-            )
-            yield {"pins": str(pins), "source": str(CHECKOUT / "bpf"), "state_dir": directory}
-        finally:
-            subprocess.run(["umount", str(pins)], check=True)
+        state_dir = Path(directory)
+        with bpffs(state_dir / "bpf") as pins:
+            node.Node(pins, state_dir, sizes)
+            yield {"pins": str(pins), "source": str(node.SOURCE), "state_dir": directory}
 
 
 def case(what: str, where: dict[str, str], **more: Any) -> dict[str, Any]:
@@ -150,21 +134,10 @@ def measure_flows() -> dict[str, Any]:
     return found
 
 
-def machine() -> str:
-    model = [
-        line.split(":")[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return f"{model[0] if model else os.uname().machine}, {os.cpu_count()} CPUs"
-
-
 def main() -> int:
     began = time.monotonic()
     found: dict[str, Any] = {
-        "machine": machine(),
-        "kernel": os.uname().release,
-        "load": os.getloadavg()[0],
+        **machine.circumstances(),
         "marks": MARKS,
     }
     node.isolate()

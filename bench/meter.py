@@ -80,7 +80,7 @@ class Meter:
         """
         self._prepare(frame, flows, shuffle)
         before = program.verdicts() if program.verdicts else {}
-        options, out = self._options(frame, repeat)
+        options, out = _bpf.run_options(frame, self._interface, repeat)
         began = time.thread_time_ns()
         result = _bpf.lib.bpf_prog_test_run_opts(self._harness[program.name], ct.byref(options))
         took = time.thread_time_ns() - began
@@ -95,23 +95,6 @@ class Meter:
         )
         ct.memmove(ct.addressof(run) + runs.Leaf.ethernet.offset, frame, 14)
         runs[0] = run
-
-    def _options(self, frame: bytes, repeat: int) -> tuple[Any, Any]:
-        data = ct.create_string_buffer(frame, len(frame))
-        out = ct.create_string_buffer(len(frame) + 256)
-        context = _bpf._XdpContext(data_end=len(frame), ingress_ifindex=self._interface)
-        options = _bpf._RunOptions(
-            size=ct.sizeof(_bpf._RunOptions),
-            data_in=ct.addressof(data),
-            data_out=ct.addressof(out),
-            data_size_in=len(data),
-            data_size_out=len(out),
-            ctx_in=ct.addressof(context),
-            ctx_size_in=ct.sizeof(context),
-            repeat=repeat,
-        )
-        options.keep = data, context  # as long as the kernel may read them
-        return options, out
 
     def _check(self, program: Program, repeat: int, action: int, before: dict[str, Any]) -> None:
         """Every run is counted by the program itself, under the verdict it should have."""

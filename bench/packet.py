@@ -19,7 +19,7 @@ from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import Sizes
-from bench import page, plots
+from bench import machine, page, plots
 from bench.cases import CASES, RINGS, Case, Way, measured
 from bench.fleet import BACKENDS, SERVICES, fleet, track
 from bench.meter import EMPTY, PUSH, XDP_PASS, XDP_TX, Meter, Program, empty_table, quiet_kernel
@@ -103,16 +103,9 @@ def circumstances(bench: Bench, rounds: int, cpu: int) -> dict[str, Any]:
     """What the figures depend on."""
     info = _bpf._ProgramInfo()
     _bpf._object_info(bench.node.loaded.fd, info)
-    model = [
-        line.split(":")[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
     return {
-        "kernel": os.uname().release,
-        "machine": f"{model[0] if model else os.uname().machine}, {os.cpu_count()} CPUs",
+        **machine.circumstances(),
         "cpu": cpu,
-        "load": os.getloadavg()[0],
         "rounds": rounds,
         "repeat": REPEAT,
         "program": {

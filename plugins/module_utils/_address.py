@@ -92,3 +92,8 @@ def order(address: str | bytes) -> tuple[int, bytes]:
     """Sort key: IPv4 before IPv6, then by the address' bytes."""
     data = packed(address)
     return len(data), data
+
+
+def endpoint(address: str, port: int | str) -> str:
+    """192.0.2.1:80, [2001:db8::1]:80."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

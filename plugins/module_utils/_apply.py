@@ -10,7 +10,6 @@ the node's only writer; with `dry` each tells what it would do and writes nothin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -160,11 +159,10 @@ def apply_services(
         return Outcome(True, warnings=[why_not])
     require_netaddr()
     require_share(max_moved)
-    with ExitStack() as stack:
-        waited = [] if dry else stack.enter_context(writer(state_dir, "l4lb.xdp.services"))
+    with writer(state_dir, "l4lb.xdp.services", dry) as waited:
         last = applied_services(state_dir)
         tables = open_tables(pins, source, dry)
-        if last is None and tables is not None:
+        if last is None and tables is not None and not purge:
             last = _lines.as_inventory(tables.actual())
         change = parse_change(pools, services, last["pools"] if last and not purge else ())
         fleet = change.fleet if purge else merged(last, change)

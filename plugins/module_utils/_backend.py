@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,21 +33,13 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._config import (
     parse,
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
-from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
-    Actual,
-    BackendEntry,
-    Kernel,
-    PoolEntry,
-    ServiceEntry,
-    ServiceKey,
-)
+from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import Actual, Kernel
 from ansible_collections.l4lb.xdp.plugins.module_utils._lock import writer
 from ansible_collections.l4lb.xdp.plugins.module_utils._outcome import Outcome, lacking
 from ansible_collections.l4lb.xdp.plugins.module_utils._overrides import Override, Overrides
 from ansible_collections.l4lb.xdp.plugins.module_utils._plan import Plan
 from ansible_collections.l4lb.xdp.plugins.module_utils._quiet import Clock, Target
 from ansible_collections.l4lb.xdp.plugins.module_utils._reader import Reader, few
-from ansible_collections.l4lb.xdp.plugins.module_utils._rings import Slots
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables, now_tick
 
 INVENTORY = "inventory"
@@ -75,50 +66,6 @@ class Request:
     fail_on_timeout: bool = False
 
 
-@dataclass(frozen=True)
-class Part:
-    """Some pools of a kernel, as if it held nothing else, and no services."""
-
-    kernel: Kernel
-    pools: frozenset[str]
-
-    def actual(self) -> Actual:
-        whole = self.kernel.actual()
-        pools = {index: pool for index, pool in whole.pools.items() if pool.name in self.pools}
-        backends = {index: b for index, b in whole.backends.items() if b.pool in pools}
-        return Actual({}, pools, backends, whole.sizes)
-
-    def ring(self, pool: int) -> Slots | None:
-        return self.kernel.ring(pool)
-
-    def named_by_flows(self) -> set[int]:
-        return self.kernel.named_by_flows()
-
-    def put_pool(self, index: int, pool: PoolEntry) -> None:
-        self.kernel.put_pool(index, pool)
-
-    def remove_pool(self, index: int) -> None:
-        self.kernel.remove_pool(index)
-
-    def put_ring(self, pool: int, slots: Slots) -> None:
-        self.kernel.put_ring(pool, slots)
-
-    def put_backend(self, index: int, backend: BackendEntry, fresh: bool) -> None:
-        self.kernel.put_backend(index, backend, fresh)
-
-    def put_address(self, address: str) -> None:
-        self.kernel.put_address(address)
-
-    def remove_address(self, address: str) -> None:
-        self.kernel.remove_address(address)
-
-    def put_service(self, key: ServiceKey, service: ServiceEntry, fresh: bool) -> None:
-        self.kernel.put_service(key, service, fresh)
-
-    def remove_service(self, key: ServiceKey, service: ServiceEntry) -> None:
-        self.kernel.remove_service(key, service)
-
-
 def apply_backend(
     request: Request,
     pins: Path,
@@ -136,8 +83,7 @@ def apply_backend(
         return Outcome(True, warnings=[why_not])
     require_netaddr()
     request = checked(request)
-    with ExitStack() as stack:
-        waited = [] if dry else stack.enter_context(writer(state_dir, "l4lb.xdp.backend"))
+    with writer(state_dir, "l4lb.xdp.backend", dry) as waited:
         last = _apply.applied_services(state_dir)
         tables = _apply.open_tables(pins, source, dry)
         if tables is None or (dry and last is None):
@@ -234,15 +180,15 @@ def set_backend(
     effective, standing = decide(request, fleet, held, int(time.time()))
     chosen = _chosen(effective, request.address)
     _require_waitable(request, chosen)
-    part = Part(kernel, frozenset(pool.name for pool in fleet.pools))
-    actual, now = part.actual(), now_tick()
-    plan = _plan.make(effective, actual, part.ring, part.named_by_flows, now)
+    names = {pool.name for pool in fleet.pools}
+    actual, now = kernel.actual().of_pools(names), now_tick()
+    plan = _plan.make(effective, actual, kernel.ring, kernel.named_by_flows, now)
     _require_held(plan)
     if not dry:
         _overrides.save(state_dir, standing)
         if plan.changed:
-            _plan.apply(plan, part, now_tick)
-            _plan.verify(plan, effective, part, now)
+            _plan.apply(plan, kernel, now_tick)
+            _plan.verify(plan, effective, kernel, now, names)
     outcome = _outcome(plan, held, standing)
     outcome.data["backend"] = _described(_chosen(fleet, request.address), chosen, standing)
     outcome.warnings = list(_warnings(chosen, actual))

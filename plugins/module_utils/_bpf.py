@@ -335,10 +335,15 @@ def run_xdp(fd: int, frame: bytes, ingress: int = 1) -> tuple[int, bytes]:
 
     BPF_PROG_TEST_RUN, Documentation/bpf/bpf_prog_run.rst: maps and routes are the live ones.
     """
-    data, out = (
-        ct.create_string_buffer(frame, len(frame)),
-        ct.create_string_buffer(len(frame) + 256),
-    )
+    options, out = run_options(frame, ingress)
+    _checked(lib.bpf_prog_test_run_opts(fd, ct.byref(options)), "run a program on a packet")
+    return options.retval, out.raw[: options.data_size_out]
+
+
+def run_options(frame: bytes, ingress: int, repeat: int = 1) -> tuple[_RunOptions, Any]:
+    """What bpf_prog_test_run_opts is called with, and the buffer that the frame comes out in."""
+    data = ct.create_string_buffer(frame, len(frame))
+    out = ct.create_string_buffer(len(frame) + 256)
     context = _XdpContext(data_end=len(frame), ingress_ifindex=ingress)
     options = _RunOptions(
         size=ct.sizeof(_RunOptions),
@@ -348,7 +353,7 @@ def run_xdp(fd: int, frame: bytes, ingress: int = 1) -> tuple[int, bytes]:
         data_size_out=len(out),
         ctx_in=ct.addressof(context),
         ctx_size_in=ct.sizeof(context),
-        repeat=1,
+        repeat=repeat,
     )
-    _checked(lib.bpf_prog_test_run_opts(fd, ct.byref(options)), "run a program on a packet")
-    return options.retval, out.raw[: options.data_size_out]
+    options.keep = data, context  # as long as the kernel may read them
+    return options, out

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _links, _nexthop, _steer
+from ansible_collections.l4lb.xdp.plugins.module_utils import _links, _nexthop, _program, _steer
+from ansible_collections.l4lb.xdp.plugins.module_utils._address import endpoint
 from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import flow_hash
 from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import slot as slot_number
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
@@ -22,7 +23,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
     ServiceKey,
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils._lookup import Lookup
-from ansible_collections.l4lb.xdp.plugins.module_utils._packet import Packet, endpoint
+from ansible_collections.l4lb.xdp.plugins.module_utils._packet import Packet
 from ansible_collections.l4lb.xdp.plugins.module_utils._rings import seconds
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import PROTOCOLS, Tables, now_tick
 
@@ -52,14 +53,14 @@ class Explainer:
         self._ring_size = tables.sizes.ring
         self._settings = tables.settings()
         self._asker = _nexthop.Asker(source, pins, tables.sizes)
-        self._running = running(pins)
+        _pinned, self._running = _program.running(pins / "balancer")
 
     def explain(self, packet: Packet, interface: str | None = None) -> dict[str, Any]:
         """What happens to a packet that comes in by the interface; None: the first that balances.
 
         Raises L4lbError when there is no such interface.
         """
-        ingress, note = _ingress(packet, interface, self._running)
+        ingress, note = _ingress(packet, interface, list(self._running))
         answer = Explanation(_arguments(packet, ingress), why=note)
         found = self._lookup.service(packet) if packet.is_balanced else None
         if found is None:
@@ -180,17 +181,6 @@ def explain(packet: Packet, interface: str | None, pins: Path, source: Path) -> 
     """
     _links.require_libraries()
     return Explainer(Tables(pins, source), source, pins).explain(packet, interface)
-
-
-def running(pins: Path) -> list[str]:
-    """The interfaces that run the balancer of these pins, in the order of their indices."""
-    fd = _bpf.open_pin(pins / "balancer")
-    if fd is None:
-        return []
-    with _bpf.closing(fd):
-        balancer = _bpf.program_info(fd).id
-    names = [link.name for link in _links.interfaces()]
-    return [name for name in names if _links.xdp(name).program_id == balancer]
 
 
 def _arguments(packet: Packet, ingress: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from typing import Any
 from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _flows, _links, _rings
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import order
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import Actual, BackendEntry
+from ansible_collections.l4lb.xdp.plugins.module_utils._program import running
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import pin_names, schema
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables
 from ansible_collections.l4lb.xdp.plugins.module_utils._version import VERSION
@@ -88,23 +89,16 @@ def info(pins: Path, source: Path, gather: Collection[str] | None = None) -> dic
 def _program(pins: Path) -> dict[str, Any]:
     """The pinned balancer and the interfaces that run it."""
     pin = pins / "balancer"
-    fd = _bpf.open_pin(pin)
-    if fd is None:
+    pinned, modes = running(pin)
+    if pinned is None:
         return {"version": VERSION, "tag": None, "interfaces": []}
-    with _bpf.closing(fd):
-        pinned = _bpf.program_info(fd)
-    interfaces = []
-    for link in _links.interfaces():
-        seen = _links.xdp(link.name)
-        if seen.program_id == pinned.id:
-            interfaces.append({"interface": link.name, "mode": seen.mode})
     attached = datetime.fromtimestamp(pin.stat().st_mtime, timezone.utc)
     return {
         "name": pinned.name,
         "version": VERSION,
         "tag": pinned.tag,
         "since": attached.isoformat(timespec="seconds"),
-        "interfaces": interfaces,
+        "interfaces": [{"interface": name, "mode": mode} for name, mode in modes.items()],
     }
 
 

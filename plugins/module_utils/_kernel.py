@@ -8,9 +8,12 @@ a test can fake.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from ansible_collections.l4lb.xdp.plugins.module_utils import _rings
+from ansible_collections.l4lb.xdp.plugins.module_utils._config import Pool
 from ansible_collections.l4lb.xdp.plugins.module_utils._rings import Slots
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import Sizes
 
@@ -47,6 +50,18 @@ class PoolEntry:
     ring_digest: int = 0
 
 
+def pool_entry(pool: Pool) -> PoolEntry:
+    """A pool of the inventory as the kernel holds it, without a ring."""
+    return PoolEntry(
+        pool.name,
+        pool.algorithm,
+        pool.forwarding,
+        pool.tracking,
+        _rings.ticks(pool.udp_transition),
+        _rings.ticks(pool.settle),
+    )
+
+
 @dataclass(frozen=True)
 class BackendEntry:
     """struct backend; pool is a pool's index, state also `removed`."""
@@ -74,6 +89,12 @@ class Actual:
     backends: dict[int, BackendEntry]
     sizes: Sizes
     addresses: frozenset[str] = frozenset()
+
+    def of_pools(self, names: Collection[str]) -> Actual:
+        """These pools with their backends, as if the kernel held nothing else."""
+        pools = {index: pool for index, pool in self.pools.items() if pool.name in names}
+        backends = {index: b for index, b in self.backends.items() if b.pool in pools}
+        return Actual({}, pools, backends, self.sizes)
 
 
 class Kernel(Protocol):

@@ -7,34 +7,32 @@ Private to the collection.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _rings
-from ansible_collections.l4lb.xdp.plugins.module_utils._address import order
-from ansible_collections.l4lb.xdp.plugins.module_utils._config import Backend, Fleet, Pool
+from ansible_collections.l4lb.xdp.plugins.module_utils._address import endpoint, order
+from ansible_collections.l4lb.xdp.plugins.module_utils._config import Backend, Fleet
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
     Actual,
     BackendEntry,
     PoolEntry,
     ServiceKey,
+    pool_entry,
 )
 
 
-def of_fleet(fleet: Fleet, entry_of: Callable[[Pool], PoolEntry]) -> list[str]:
+def of_fleet(fleet: Fleet) -> list[str]:
     """What inventory asks for."""
     return _write(
-        ((pool.name, entry_of(pool), pool.backends) for pool in fleet.pools),
+        ((pool.name, pool_entry(pool), pool.backends) for pool in fleet.pools),
         ((s.name, ServiceKey(s.address, s.port, s.protocol), s.pool) for s in fleet.services),
     )
 
 
 def of_kernel(actual: Actual) -> list[str]:
     """What the kernel holds."""
-    members: dict[int, list[BackendEntry]] = {index: [] for index in actual.pools}
-    for backend in actual.backends.values():
-        if backend.state != "removed" and backend.pool in members:
-            members[backend.pool].append(backend)
+    members = _members(actual)
     names = {index: pool.name for index, pool in actual.pools.items()}
     return _write(
         ((pool.name, pool, members[index]) for index, pool in actual.pools.items()),
@@ -42,10 +40,20 @@ def of_kernel(actual: Actual) -> list[str]:
     )
 
 
+def _members(actual: Actual) -> dict[int, list[BackendEntry]]:
+    """The backends of each pool."""
+    members: dict[int, list[BackendEntry]] = {index: [] for index in actual.pools}
+    for backend in actual.backends.values():
+        if backend.state != "removed" and backend.pool in members:
+            members[backend.pool].append(backend)
+    return members
+
+
 def as_inventory(actual: Actual) -> dict[str, Any]:
     """What the kernel holds in inventory's shape, for a node that lost the file of what was
     applied. Health checks are not the kernel's, so they are missing.
     """
+    members = _members(actual)
     pools: dict[str, Any] = {
         pool.name: {
             "algorithm": pool.algorithm,
@@ -54,9 +62,7 @@ def as_inventory(actual: Actual) -> dict[str, Any]:
             "udp_transition": _rings.seconds(pool.udp_transition),
             "settle": _rings.seconds(pool.settle),
             "backends": [
-                {"address": b.address, "weight": b.weight, "state": b.state}
-                for b in actual.backends.values()
-                if b.pool == index and b.state != "removed"
+                {"address": b.address, "weight": b.weight, "state": b.state} for b in members[index]
             ],
         }
         for index, pool in actual.pools.items()
@@ -85,10 +91,8 @@ def _write(
                 f"pool {name} backend {backend.address}: weight {backend.weight} {backend.state}"
             )
     for name, key, pool_name in sorted(services, key=_service_order):
-        where = f"[{key.address}]" if ":" in key.address else key.address
-        lines.append(
-            f"service {name}: {where}:{key.port or 'any'}/{key.protocol} -> pool {pool_name}"
-        )
+        where = endpoint(key.address, key.port or "any")
+        lines.append(f"service {name}: {where}/{key.protocol} -> pool {pool_name}")
     return lines
 
 

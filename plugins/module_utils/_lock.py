@@ -31,12 +31,18 @@ class LockError(L4lbError):
 
 
 @contextlib.contextmanager
-def writer(state_dir: Path, who: str, patience: float = PATIENCE) -> Iterator[list[str]]:
-    """This process is the node's only writer within the block.
+def writer(
+    state_dir: Path, who: str, dry: bool = False, patience: float = PATIENCE
+) -> Iterator[list[str]]:
+    """This process is the node's only writer within the block; dry: it writes nothing, not even the
+    lock.
 
     Yields a line telling whom it waited for and how long, if it did. Raises LockError naming the
     holder after `patience` seconds.
     """
+    if dry:
+        yield []
+        return
     path = state_dir / LOCK_FILE
     try:
         state_dir.mkdir(mode=0o755, parents=True, exist_ok=True)

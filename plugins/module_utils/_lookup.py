@@ -55,7 +55,7 @@ class Lookup:
 
     def is_service_address(self, packet: Packet) -> bool:
         """Whether the packet is to a service's address, whatever the port."""
-        table, at = self._tables._address_key(packet.destination)
+        table, at = self._tables.address_key(packet.destination)
         return _bpf.look_up(table.map_fd, at, ct.c_uint32())
 
     def pool(self, index: int) -> PoolEntry:

@@ -14,7 +14,7 @@ from typing import Any
 from ansible_collections.l4lb.xdp.plugins.module_utils._applied import STATE_DIR
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._outcome import Outcome
-from ansible_collections.l4lb.xdp.plugins.module_utils._schema import PINS, SOURCE
+from ansible_collections.l4lb.xdp.plugins.module_utils._schema import PINS, SOURCE, Sizes
 
 PATHS = {
     "source": {"type": "path", "default": SOURCE},
@@ -22,6 +22,11 @@ PATHS = {
 }
 STATE = {"state_dir": {"type": "path", "default": STATE_DIR}}
 """Arguments that modules share; documented in doc_fragments/paths.py."""
+SIZES = {
+    "ring_size" if size == "ring" else f"max_{size}": {"type": "int", "default": usual}
+    for size, usual in vars(Sizes()).items()
+}
+"""How much the balancer's maps hold; documented in doc_fragments/sizes.py."""
 
 
 def finish(module: Any, work: Callable[[], Outcome], subject: str) -> None:

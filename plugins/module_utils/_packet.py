@@ -10,7 +10,11 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 
-from ansible_collections.l4lb.xdp.plugins.module_utils._address import packed, require_netaddr
+from ansible_collections.l4lb.xdp.plugins.module_utils._address import (
+    endpoint,
+    packed,
+    require_netaddr,
+)
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import PROTOCOLS
 
@@ -50,11 +54,6 @@ class Packet:
             return f"{self.protocol} {self.source} -> {self.destination}"
         source = endpoint(self.source, self.source_port)
         return f"{self.protocol} {source} -> {endpoint(self.destination, self.destination_port)}"
-
-
-def endpoint(address: str, port: int) -> str:
-    """192.0.2.1:80, [2001:db8::1]:80."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def parse(

@@ -24,6 +24,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
     PoolEntry,
     ServiceEntry,
     ServiceKey,
+    pool_entry,
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils._predict import Shares
 from ansible_collections.l4lb.xdp.plugins.module_utils._rings import Slots
@@ -99,7 +100,7 @@ def make(
     named_by_flows: the backend indices the flow tables name; asked only when indices run out.
     now: a tick.
     """
-    plan = Plan(now=now, before=_lines.of_kernel(actual), after=_lines.of_fleet(fleet, entry_of))
+    plan = Plan(now=now, before=_lines.of_kernel(actual), after=_lines.of_fleet(fleet))
     pool_ids = _pool_ids(fleet, actual)
     plan.gone_pools = set(actual.pools) - set(pool_ids.values())
     members = _place_backends(plan, fleet, actual, pool_ids, named_by_flows)
@@ -141,9 +142,15 @@ def apply(plan: Plan, kernel: Kernel, clock: Callable[[], int]) -> None:
         kernel.put_backend(index, backend, fresh=False)
 
 
-def verify(plan: Plan, fleet: Fleet, kernel: Kernel, now: int) -> None:
-    """Reads the kernel back. Raises PlanError when it does not hold what was written."""
-    left = make(fleet, kernel.actual(), kernel.ring, kernel.named_by_flows, now)
+def verify(
+    plan: Plan, fleet: Fleet, kernel: Kernel, now: int, pools: Collection[str] | None = None
+) -> None:
+    """Reads the kernel back. Raises PlanError when it does not hold what was written.
+
+    pools: names of those that were planned, None for all that there are.
+    """
+    actual = kernel.actual() if pools is None else kernel.actual().of_pools(pools)
+    left = make(fleet, actual, kernel.ring, kernel.named_by_flows, now)
     wrong = list(left.writes)
     if any(kernel.ring(index) != slots for index, slots in plan.rings.items()):
         wrong.append("slots of rings")
@@ -171,18 +178,6 @@ def _pool_ids(fleet: Fleet, actual: Actual) -> dict[str, int]:
                 "(indices of pools that go are free in the next run); raise l4lb_max_pools"
             )
     return ids
-
-
-def entry_of(pool: Pool) -> PoolEntry:
-    """A pool of the inventory as the kernel holds it, without a ring."""
-    return PoolEntry(
-        pool.name,
-        pool.algorithm,
-        pool.forwarding,
-        pool.tracking,
-        _rings.ticks(pool.udp_transition),
-        _rings.ticks(pool.settle),
-    )
 
 
 def _place_backends(
@@ -251,7 +246,7 @@ def _plan_pool(
     plan: Plan, pool: Pool, index: int, actual: Actual, members: Members, ring: ReadRing, now: int
 ) -> None:
     digest = _digest(pool, actual.sizes.ring, members)
-    entry = replace(entry_of(pool), ring_digest=digest)
+    entry = replace(pool_entry(pool), ring_digest=digest)
     held = actual.pools.get(index)
     if held != entry:
         plan.pools[index] = entry

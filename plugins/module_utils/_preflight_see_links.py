@@ -14,7 +14,6 @@ from ansible_collections.l4lb.xdp.plugins.module_utils import (
     _bpf,
     _links,
     _program,
-    _wanted,
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils import (
     _preflight_see_ethtool as _ethtool,
@@ -105,7 +104,7 @@ def attached(name: str) -> Attached | None:
     try:
         with _bpf.closing(_bpf.open_program(seen.program_id)) as fd:
             info = _bpf.program_info(fd)
-        ours = _program.is_ours(_wanted.Wanted("balancer", (name,)), info)
+        ours = _program.is_ours("balancer", info)
     except _bpf.BpfError:  # no bcc, or not root
         return Attached(seen.mode, seen.program_id)
     return Attached(seen.mode, info.id, info.name, ours)

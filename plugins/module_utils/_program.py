@@ -14,6 +14,7 @@ import errno
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _links
@@ -174,6 +175,20 @@ def attachments(wanted: Wanted) -> dict[str, Attachment]:
     return found
 
 
+def running(pin: Path) -> tuple[_bpf.ProgramInfo | None, dict[str, str | None]]:
+    """The pinned program, and the interfaces that run it in the order of their indices, with modes.
+
+    None and no interfaces where nothing is pinned.
+    """
+    fd = _bpf.open_pin(pin)
+    if fd is None:
+        return None, {}
+    with _bpf.closing(fd):
+        pinned = _bpf.program_info(fd)
+    seen = {link.name: _links.xdp(link.name) for link in _links.interfaces()}
+    return pinned, {name: xdp.mode for name, xdp in seen.items() if xdp.program_id == pinned.id}
+
+
 def differs(loaded: Loaded) -> list[str]:
     """The interfaces that do not run this program in this mode on the pinned maps."""
     return [name for name in loaded.wanted.interfaces if not _runs(loaded, name)]
@@ -238,7 +253,7 @@ def _replaceable(wanted: Wanted, name: str) -> Iterator[tuple[int | None, str | 
         return
     with _bpf.closing(_bpf.open_program(seen.program_id)) as fd:
         info = _bpf.program_info(fd)
-        if not (wanted.replace_foreign or is_ours(wanted, info)):
+        if not (wanted.replace_foreign or is_ours(wanted.name, info)):
             raise ProgramError(
                 f"{name} runs a foreign XDP program ({info.name}, id {info.id}, {seen.mode}): "
                 "detach it, or set replace_foreign: true"
@@ -246,9 +261,9 @@ def _replaceable(wanted: Wanted, name: str) -> Iterator[tuple[int | None, str | 
         yield fd, seen.mode
 
 
-def is_ours(wanted: Wanted, info: _bpf.ProgramInfo) -> bool:
+def is_ours(name: str, info: _bpf.ProgramInfo) -> bool:
     """Name and key map tell, not the pins: these may be lost while the program still runs."""
-    return info.name == wanted.name and any(
+    return info.name == name and any(
         _map_name(map_id) == KEY_MAP[info.name] for map_id in info.map_ids
     )
 
@@ -271,7 +286,7 @@ def release(wanted: Wanted, interfaces: Iterable[str]) -> list[str]:
         if seen.program_id is None:
             continue
         with _bpf.closing(_bpf.open_program(seen.program_id)) as fd:
-            if not is_ours(wanted, _bpf.program_info(fd)):
+            if not is_ours(wanted.name, _bpf.program_info(fd)):
                 continue
             _bpf.attach_xdp(_links.interface(name).index, -1, str(seen.mode), fd)
         changed.append(name)
@@ -289,7 +304,7 @@ def is_detached(wanted: Wanted) -> bool:
     if any((wanted.pins / name).exists() for name in (wanted.name, *pin_names(wanted.unit))):
         return False
     running = (_links.xdp(name).program_id for name in wanted.interfaces)
-    return not any(number and is_ours(wanted, _info(number)) for number in running)
+    return not any(number and is_ours(wanted.name, _info(number)) for number in running)
 
 
 def _info(program_id: int) -> _bpf.ProgramInfo:

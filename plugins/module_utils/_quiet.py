@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _flows, _rings
+from ansible_collections.l4lb.xdp.plugins.module_utils._lookup import Lookup
 from ansible_collections.l4lb.xdp.plugins.module_utils._rings import TICK_SHIFT, Slots
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables, now_seconds
 
@@ -170,7 +171,7 @@ class MapsOfNode:
         return self.tables.backend_counter(target.index)["packets"]
 
     def takes_new_flows(self, target: Target) -> bool:
-        held = self.tables.actual().backends.get(target.index)
+        held = Lookup(self.tables).backend(target.index)
         return held is not None and held.state == "active"
 
     def closed_at(self, target: Target) -> float:

@@ -28,7 +28,6 @@ What it cannot see are records that a full flow table has dropped.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Union
@@ -120,8 +119,7 @@ def settle_node(pins: Path, source: Path, state_dir: Path, dry: bool = False) ->
     if dry and (why_not := lacking(lambda: _require_prepared(pins, source))):
         return Outcome(False, data={"settled": {}}, warnings=[why_not])
     require_netaddr()
-    with ExitStack() as stack:
-        waited = [] if dry else stack.enter_context(writer(state_dir, "l4lb.xdp.services"))
+    with writer(state_dir, "l4lb.xdp.services", dry) as waited:
         done = outcome(settle(Tables(pins, source), now_tick(), dry))
     done.warnings += waited
     return done

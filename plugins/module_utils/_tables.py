@@ -244,14 +244,14 @@ class Tables:
 
     def put_address(self, address: str) -> None:
         """From here on what no service wants at this address is dropped, and echo answered."""
-        table, at = self._address_key(address)
+        table, at = self.address_key(address)
         _bpf.update(table.map_fd, at, ct.c_uint32(1), f"write address {address}")
 
     def remove_address(self, address: str) -> None:
-        table, at = self._address_key(address)
+        table, at = self.address_key(address)
         _bpf.delete(table.map_fd, at, f"remove address {address}")
 
-    def _address_key(self, address: str) -> tuple[Any, Any]:
+    def address_key(self, address: str) -> tuple[Any, Any]:
         raw = packed(address)
         table = self.table("addresses4" if len(raw) == 4 else "addresses6")
         return table, table.Key.from_buffer_copy(raw)

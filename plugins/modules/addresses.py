@@ -84,7 +84,6 @@ removed:
   sample: []
 """
 
-from contextlib import ExitStack
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -110,10 +109,7 @@ def bring(module: AnsibleModule) -> Outcome:
         data = {"addresses": new, "added": new, "removed": []}
         return Outcome(True, after=new, data=data, warnings=[why_not])
     state_dir = wanted["state_dir"]
-    with ExitStack() as stack:
-        waited = []
-        if not module.check_mode:
-            waited = stack.enter_context(writer(Path(state_dir), "l4lb.xdp.addresses"))
+    with writer(Path(state_dir), "l4lb.xdp.addresses", module.check_mode) as waited:
         plan = _links.plan_addresses(
             wanted["interface"], wanted["addresses"], wanted["purge"], state_dir
         )

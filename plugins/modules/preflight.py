@@ -26,6 +26,7 @@ requirements:
 extends_documentation_fragment:
   - l4lb.xdp.attributes.info_module
   - l4lb.xdp.paths
+  - l4lb.xdp.sizes
 options:
   interfaces:
     description: Interfaces that get, or have, the program.
@@ -41,26 +42,6 @@ options:
     description: Whether an XDP program that is not of this collection may be replaced.
     type: bool
     default: false
-  ring_size:
-    description: Slots of a ring, a prime.
-    type: int
-    default: 65537
-  max_services:
-    description: How many services the maps are to hold.
-    type: int
-    default: 4096
-  max_pools:
-    description: How many pools the maps are to hold.
-    type: int
-    default: 512
-  max_backends:
-    description: How many backends of all pools the maps are to hold.
-    type: int
-    default: 16384
-  max_flows:
-    description: How many flows of each family the flow tables are to hold.
-    type: int
-    default: 1000000
   source_ipv4:
     description: The node's address in outer IPv4 headers.
     type: str
@@ -173,18 +154,14 @@ summary:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.l4lb.xdp.plugins.module_utils._module import PATHS, finish
+from ansible_collections.l4lb.xdp.plugins.module_utils._module import PATHS, SIZES, finish
 from ansible_collections.l4lb.xdp.plugins.module_utils._preflight import preflight
 
 SPEC = {
     "interfaces": {"type": "list", "elements": "str", "required": True},
     "mode": {"choices": ["native", "generic"], "default": "native"},
     "replace_foreign": {"type": "bool", "default": False},
-    "ring_size": {"type": "int", "default": 65537},
-    "max_services": {"type": "int", "default": 4096},
-    "max_pools": {"type": "int", "default": 512},
-    "max_backends": {"type": "int", "default": 16384},
-    "max_flows": {"type": "int", "default": 1000000},
+    **SIZES,
     "source_ipv4": {"type": "str"},
     "source_ipv6": {"type": "str"},
     "pools": {"type": "raw"},

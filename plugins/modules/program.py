@@ -11,7 +11,9 @@ version_added: 0.1.0
 description:
   - Compiles the program with bcc, proves it on packets that are nobody's, and attaches it to
     interfaces, replacing a former version of itself without a gap.
-  - Maps are pinned and outlive the program, so flows and rings survive a replacement.
+  - Maps are pinned and outlive the program, so flows and rings survive a replacement. Their sizes
+    (O(ring_size), O(max_services), O(max_pools), O(max_backends), O(max_flows)) are only for
+    O(name=balancer).
   - What was attached is remembered in O(state_dir), from where C(l4lb-restore.service) brings it
     back at boot.
 author:
@@ -23,6 +25,7 @@ requirements:
 extends_documentation_fragment:
   - l4lb.xdp.attributes
   - l4lb.xdp.paths
+  - l4lb.xdp.sizes
   - l4lb.xdp.paths.state
 options:
   name:
@@ -60,28 +63,6 @@ options:
       - Only for O(name=balancer).
     type: int
     default: 0
-  ring_size:
-    description:
-      - Slots of a ring, a prime. One for all nodes. Only for O(name=balancer).
-    type: int
-    default: 65537
-  max_services:
-    description: How many services the maps hold. Only for O(name=balancer).
-    type: int
-    default: 4096
-  max_pools:
-    description: How many pools the maps hold. Only for O(name=balancer).
-    type: int
-    default: 512
-  max_backends:
-    description:
-      - How many backends of all pools the maps hold, V(65535) at most. Only for O(name=balancer).
-    type: int
-    default: 16384
-  max_flows:
-    description: How many flows of each family the flow tables hold. Only for O(name=balancer).
-    type: int
-    default: 1000000
   source_ipv4:
     description:
       - The node's address in outer IPv4 headers. Without it backends with IPv4 addresses get
@@ -152,7 +133,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.l4lb.xdp.plugins.module_utils._apply import attach_program, detach_program
-from ansible_collections.l4lb.xdp.plugins.module_utils._module import PATHS, STATE, finish
+from ansible_collections.l4lb.xdp.plugins.module_utils._module import PATHS, SIZES, STATE, finish
 from ansible_collections.l4lb.xdp.plugins.module_utils._wanted import wanted_of
 
 SPEC = {
@@ -162,11 +143,7 @@ SPEC = {
     "mode": {"choices": ["native", "generic"], "default": "native"},
     "replace_foreign": {"type": "bool", "default": False},
     "hash_seed": {"type": "int", "default": 0, "no_log": False},
-    "ring_size": {"type": "int", "default": 65537},
-    "max_services": {"type": "int", "default": 4096},
-    "max_pools": {"type": "int", "default": 512},
-    "max_backends": {"type": "int", "default": 16384},
-    "max_flows": {"type": "int", "default": 1000000},
+    **SIZES,
     "source_ipv4": {"type": "str"},
     "source_ipv6": {"type": "str"},
     "addresses": {"type": "list", "elements": "str", "default": []},
