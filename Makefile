@@ -51,6 +51,7 @@ lint: bootstrap  ## Style, types, licences, lengths
 	ruff check
 	ruff format --check
 	mypy --package ansible_collections.l4lb.xdp.plugins.module_utils
+	mypy --package l4lb_agent
 	yamllint --strict .
 	ansible-lint
 	clang-format --dry-run -Werror bpf/*.[ch]
