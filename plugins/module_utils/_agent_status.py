@@ -33,7 +33,7 @@ def read(run_dir: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AppliedError(
-            f"cannot use {path} ({error}): is the agent of this version? Restart l4lb-agent.service"
+            f"cannot use {path} ({error}): is the agent of this version? Restart l4lb-agent"
         ) from error
     return dict(content)
 
