@@ -23,7 +23,7 @@ FRESH = 5.0
 
 
 def read(run_dir: Path) -> dict[str, Any] | None:
-    """The last status; None when there is none. Raises AppliedError for a file that is no status."""
+    """The last status; None when there is none. Raises AppliedError for what is no status."""
     path = run_dir / STATUS_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
