@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from l4lb_agent.options import Options, OptionsError, load
 
 
