@@ -43,9 +43,9 @@ class Ring:
 class Node:
     """A node's tables, each read once and when first asked for."""
 
-    def __init__(self, pins: Path, source: Path) -> None:
+    def __init__(self, pins: Path, source: Path, tables: Tables | None = None) -> None:
         self.pins, self.source = pins, source
-        self.tables = Tables(pins, source)
+        self.tables = tables or Tables(pins, source)
 
     @cached_property
     def actual(self) -> Actual:
@@ -63,16 +63,20 @@ class Node:
     @cached_property
     def rings(self) -> dict[int, Ring]:
         """The live rings by pool."""
-        slots = ((index, self.tables.ring(index)) for index in self.actual.pools)
-        return {
-            index: Ring(
-                ring.tracked_count(),
-                len(ring) - ring.previous.count(0),
-                _content(ring.current, self.actual.backends),
-            )
-            for index, ring in slots
-            if ring is not None
-        }
+        found = ((pool, ring_of(self.tables, pool, self.actual)) for pool in self.actual.pools)
+        return {pool: ring for pool, ring in found if ring is not None}
+
+
+def ring_of(tables: Tables, pool: int, actual: Actual) -> Ring | None:
+    """The live ring of a pool, by the pool's index; None when it has none."""
+    slots = tables.ring(pool)
+    if slots is None:
+        return None
+    return Ring(
+        slots.tracked_count(),
+        len(slots) - slots.previous.count(0),
+        _content(slots.current, actual.backends),
+    )
 
 
 def info(pins: Path, source: Path, gather: Collection[str] | None = None) -> dict[str, Any]:
@@ -81,8 +85,11 @@ def info(pins: Path, source: Path, gather: Collection[str] | None = None) -> dic
     Raises SchemaError when no balancer is prepared here.
     """
     _links.require_libraries()
-    node = Node(pins, source)
-    asked = PARTS if gather is None else gather
+    return tell(Node(pins, source), PARTS if gather is None else gather)
+
+
+def tell(node: Node, asked: Collection[str]) -> dict[str, Any]:
+    """As `info`, of tables that are open already."""
     return {part: read(node) for part, read in _READERS.items() if part in asked}
 
 
