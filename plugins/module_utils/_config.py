@@ -13,6 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import order
+from ansible_collections.l4lb.xdp.plugins.module_utils._config_health import (
+    DAY,
+    NO_CHECK,
+    read_health_check,
+)
+from ansible_collections.l4lb.xdp.plugins.module_utils._config_health import (
+    HealthCheck as HealthCheck,  # a part of this module to whoever imports it
+)
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._reader import Fields, Reader, few
 
@@ -23,10 +31,9 @@ TRACKING = ("adaptive", "always", "never")
 STATES = ("active", "draining", "disabled")
 PRESENCE = ("present", "absent")
 PROTOCOLS = ("tcp", "udp")
-HEALTH_CHECKS = ("none", "tcp", "http", "https", "dns", "udp", "command")
+ALL_DOWN = ("withdraw", "fail_open")
 
 MAX_WEIGHT = 1000
-DAY = 86_400
 
 
 class ConfigError(L4lbError):
@@ -47,20 +54,12 @@ class Backend:
 
 
 @dataclass(frozen=True)
-class HealthCheck:
-    """How the agent asks whether a backend lives. port None: the service's. interval: seconds."""
-
-    type: str = "none"
-    port: int | None = None
-    path: str | None = None
-    interval: int = 2
-    rise: int = 2
-    fall: int = 3
-
-
-@dataclass(frozen=True)
 class Pool:
-    """Backends, sorted by address, and how flows are spread over them. Times in seconds."""
+    """Backends, sorted by address, and how flows are spread over them. Times in seconds.
+
+    max_unhealthy: per cent of the backends that health may take out. all_down: what becomes of the
+    services when no backend is healthy. slow_start: how long a recovered one's weight rises.
+    """
 
     name: str
     backends: tuple[Backend, ...] = ()
@@ -70,7 +69,10 @@ class Pool:
     udp_transition: int = 60
     settle: int = 3600
     minimum_healthy: int = 1
-    health_check: HealthCheck = HealthCheck()
+    all_down: str = "withdraw"
+    max_unhealthy: int = 100
+    slow_start: int = 0
+    health_check: HealthCheck = NO_CHECK
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def _pool_as_dict(pool: Pool) -> dict[str, Any]:
     data = dict(vars(pool))
     del data["name"]
     data["backends"] = [dict(vars(backend)) for backend in pool.backends]
-    data["health_check"] = {k: v for k, v in vars(pool.health_check).items() if v is not None}
+    data["health_check"] = pool.health_check.as_dict()
     return data
 
 
@@ -212,7 +214,10 @@ def _read_pool(fields: Fields, name: str, owners: Mapping[str, int]) -> Pool:
         minimum_healthy=min(size, 1)
         if "minimum_healthy" not in fields
         else fields.integer("minimum_healthy", 0, size, "the number of backends"),
-        health_check=_read_health_check(fields),
+        all_down=fields.choice("all_down", ALL_DOWN),
+        max_unhealthy=fields.integer("max_unhealthy", 0, 100, "per cent of the backends"),
+        slow_start=fields.integer("slow_start", 0, DAY, "seconds"),
+        health_check=read_health_check(fields),
     )
 
 
@@ -238,31 +243,6 @@ def _read_backends(fields: Fields, owners: Mapping[str, int]) -> tuple[int, list
         seen.setdefault(address, i)
         backends.append(Backend(address, weight, state))
     return len(entries), backends
-
-
-def _read_health_check(fields: Fields) -> HealthCheck:
-    default = HealthCheck()
-    if "health_check" not in fields:
-        return default
-    own = fields.sub("health_check", HealthCheck)
-    if own is None:
-        return default
-    kind = own.choice("type", HEALTH_CHECKS)
-    path = own.text("path") if "path" in own else None
-    if kind in ("http", "https"):
-        path = "/" if path is None else path
-        if not path.startswith("/"):
-            own.refuse("path", path, "must begin with /")
-    elif path is not None:
-        own.refuse("path", path, "is only for type http or https")
-    return HealthCheck(
-        type=kind,
-        port=own.integer("port", 1, 65535) if "port" in own else None,
-        path=path,
-        interval=own.integer("interval", 1, DAY, "seconds"),
-        rise=own.integer("rise", 1, 1000),
-        fall=own.integer("fall", 1, 1000),
-    )
 
 
 def _read_services(

@@ -114,6 +114,10 @@ class Fields:
     def __contains__(self, key: str) -> bool:
         return key in self._data
 
+    def value(self, key: str) -> Any:
+        """What was written under a key that is there."""
+        return self._data[key]
+
     def _default(self, key: str, otherwise: Any) -> Any:
         default = self._defaults[key]
         return otherwise if default is MISSING or default is None else default
@@ -142,9 +146,13 @@ class Fields:
         self.refuse(key, value, f"is not an integer from {low} to {high}{note}")
         return default
 
-    def choice(self, key: str, allowed: Sequence[str], note: str = "") -> str:
-        """One of the words allowed."""
-        default = str(self._default(key, allowed[0]))
+    def choice(
+        self, key: str, allowed: Sequence[str], note: str = "", first: str | None = None
+    ) -> str:
+        """One of the words allowed. first: the default, where the dataclass has none and it is not
+        the first of them.
+        """
+        default = str(self._default(key, first or allowed[0]))
         if key not in self._data:
             return default
         value = self._data[key]
@@ -153,6 +161,18 @@ class Fields:
         note = note and f" ({note})"
         self.refuse(key, value, f"is not one of: {', '.join(allowed)}{note}")
         return default
+
+    def boolean(self, key: str) -> bool:
+        """True or false, or one of these written as text."""
+        if key not in self._data:
+            return False
+        value = self._data[key]
+        if isinstance(value, str) and value.lower() in ("true", "false"):
+            return value.lower() == "true"
+        if isinstance(value, bool):
+            return value
+        self.refuse(key, value, "is not true or false")
+        return False
 
     def text(self, key: str) -> str:
         """Text that is not empty."""

@@ -224,8 +224,9 @@ def test_addresses_are_text(address: Any) -> None:
         ({"backends": [{}]}, ".backends[0].address: is missing"),
         (
             {"helth_check": {}},
-            ": unknown key 'helth_check'; known are algorithm, backends, forwarding, health_check,"
-            " minimum_healthy, settle, state, tracking, udp_transition",
+            ": unknown key 'helth_check'; known are algorithm, all_down, backends, forwarding,"
+            " health_check, max_unhealthy, minimum_healthy, settle, slow_start, state, tracking,"
+            " udp_transition",
         ),
         ({"health_check": "http"}, ".health_check: 'http' is not a dictionary"),
         (
