@@ -1,0 +1,124 @@
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The daemon: probes run in the loop, the steward's turns in a thread of their own.
+
+python3 -m l4lb_agent [OPTIONS_FILE]
+
+systemd is told that all is well after a turn, by the loop: a hung turn and a hung loop are both
+noticed. Ending it withdraws nothing: whoever starts it again goes on, else the lease ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from systemd import daemon, journal
+
+from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
+from l4lb_agent import metrics, options
+from l4lb_agent.checks import Answer, Subject
+from l4lb_agent.judge import Judge
+from l4lb_agent.prober import Prober
+from l4lb_agent.steward import Steward
+
+TURN = 0.5
+"""Seconds from one turn's end to the next one's beginning, when nothing happens."""
+
+log = logging.getLogger("l4lb-agent")
+
+
+class Agent:
+    """The parts, wired."""
+
+    def __init__(self, given: options.Options) -> None:
+        self.options = given
+        self.loop = asyncio.get_running_loop()
+        self.stopping = asyncio.Event()
+        self.wake = asyncio.Event()
+        self.judge = Judge()
+        self.prober = Prober(self._hear)
+        self.steward = Steward(given, self.judge, self._watch)
+
+    def _hear(self, subject: Subject, answer: Answer) -> bool:
+        before = self.judge.judgements()[subject.key].health
+        keep = self.judge.hear(subject.key, answer, self.loop.time())
+        after = self.judge.judgements()[subject.key]
+        if after.health != before:
+            log.log(
+                logging.INFO if after.health == "up" else logging.WARNING,
+                "backend %s of pool %s is %s: %s",
+                subject.backend,
+                subject.pool,
+                after.health,
+                answer.text,
+            )
+            self.wake.set()
+        return keep
+
+    def _watch(self, subjects: Collection[Subject]) -> None:
+        self.loop.call_soon_threadsafe(self.prober.watch, list(subjects))
+
+    async def run(self) -> None:
+        """Until it is told to stop."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.loop.add_signal_handler(number, self._stop)
+        with ThreadPoolExecutor(1, "steward") as thread:
+            await self.loop.run_in_executor(thread, self.steward.start)
+            metrics.serve(self.options, self.steward)
+            told: set[str] = set()
+            while not self.stopping.is_set():
+                self.wake.clear()
+                again = await self.loop.run_in_executor(thread, self.steward.turn)
+                daemon.notify("READY=1\nWATCHDOG=1")
+                told = self._log_problems(told)
+                if not again:
+                    await self._pause()
+        daemon.notify("STOPPING=1")
+        await self.prober.close()
+
+    async def _pause(self) -> None:
+        waiting = [asyncio.ensure_future(event.wait()) for event in (self.wake, self.stopping)]
+        await asyncio.wait(waiting, timeout=TURN, return_when=asyncio.FIRST_COMPLETED)
+        for each in waiting:
+            each.cancel()
+
+    def _stop(self) -> None:
+        self.stopping.set()
+
+    def _log_problems(self, told: set[str]) -> set[str]:
+        """Each once, when it comes."""
+        now = set(self.steward.problems)
+        for problem in sorted(now - told):
+            log.error("%s", problem)
+        return now
+
+
+async def run(given: options.Options) -> None:
+    await Agent(given).run()
+
+
+def main() -> int:
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(message)s",
+        handlers=[journal.JournalHandler(SYSLOG_IDENTIFIER="l4lb-agent")]
+        if daemon.booted()
+        else [logging.StreamHandler()],
+    )
+    try:
+        given = options.load(Path(sys.argv[1]) if len(sys.argv) > 1 else options.PATH)
+        asyncio.run(run(given))
+    except (L4lbError, OSError) as error:
+        log.critical("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

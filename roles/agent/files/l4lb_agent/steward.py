@@ -1,0 +1,291 @@
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The steward: brings rings and announcements to what is known, one turn after the other.
+
+All that touches maps, BIRD or files happens here, in one thread. A turn goes on after whatever goes
+wrong with a part of it, and says so in the status; what is not known any more stays as it is, but
+for the gate: what is not proven is not announced.
+
+Withdrawing comes before a ring changes, announcing after it, in a later turn with a proof of its
+own.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.l4lb.xdp.plugins.module_utils import (
+    _agent_status,
+    _health,
+    _node_state,
+    _overrides,
+    _settle,
+)
+from ansible_collections.l4lb.xdp.plugins.module_utils._apply import SERVICES_FILE, applied_services
+from ansible_collections.l4lb.xdp.plugins.module_utils._config import Fleet, parse
+from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
+from ansible_collections.l4lb.xdp.plugins.module_utils._health import Healths
+from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import LIVING
+from ansible_collections.l4lb.xdp.plugins.module_utils._node_state import NodeState
+from ansible_collections.l4lb.xdp.plugins.module_utils._probe import Probes
+from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables
+from l4lb_agent import lease, policy, status
+from l4lb_agent.announcer import Announcer
+from l4lb_agent.checks import Subject
+from l4lb_agent.files import Watched
+from l4lb_agent.gate import Findings, Gate, announcements
+from l4lb_agent.judge import Judge
+from l4lb_agent.options import Options
+from l4lb_agent.subjects import probed_addresses, sources_of, subjects
+
+Watch = Callable[[Collection[Subject]], None]
+
+
+@dataclass
+class Kernel:
+    """What is open while the maps are the same."""
+
+    tables: Tables
+    gate: Gate
+    probes: Probes | None = None
+
+
+@dataclass
+class Known:
+    """What was applied, as last read, and what came of it."""
+
+    fleet: Fleet = field(default_factory=Fleet)
+    digest: str = ""
+    node: NodeState = field(default_factory=NodeState)
+    healths: Healths = field(default_factory=dict)
+    healthy: dict[str, int] = field(default_factory=dict)
+    findings: Findings | None = None
+    announced: frozenset[str] = frozenset()
+    state: str = ""  # of the node, as BIRD has it
+    reasons: dict[str, list[str]] = field(default_factory=dict)
+
+
+class Steward:
+    """Turns; see above. `watch` is told whom to ask, from this thread."""
+
+    def __init__(self, options: Options, judge: Judge, watch: Watch) -> None:
+        self.options = options
+        self.judge = judge
+        self.known = Known()
+        self.kernel: Kernel | None = None
+        self.problems: list[str] = []
+        self.took = 0.0
+        self._watch = watch
+        self._announcer = Announcer(
+            options.run_dir / "announce.conf", options.bird_config, options.bird_socket
+        )
+        self._started = time.time()
+        self._settled = time.monotonic()
+        self._kept: frozenset[str] = frozenset()  # announced before this start, not yet refuted
+        files = ("services.json", "overrides.json", "health.json")
+        self._files = Watched([options.state_dir / name for name in files])
+        self._maps = Watched([options.pins / "schema"])
+
+    def start(self) -> None:
+        """What was announced before is still: nothing flaps because the agent was restarted."""
+        self._kept, _draining = self._announcer.current()
+        self.known.announced = self._kept
+
+    def turn(self) -> bool:
+        """One turn; returns whether another one is wanted at once."""
+        began = time.monotonic()
+        self.problems = []
+        again = False
+        with self._may_fail():
+            self._open()
+            self._read()
+        with self._may_fail():
+            again = self._act()
+        with self._may_fail():
+            self._settle()
+        self.took = time.monotonic() - began
+        self._tell()
+        return again
+
+    @contextmanager
+    def _may_fail(self) -> Iterator[None]:
+        try:
+            yield
+        except (L4lbError, OSError) as error:
+            self.problems.append(str(error))
+
+    # --- what there is ---
+
+    def _open(self) -> None:
+        """The maps, anew when they were made anew."""
+        if not self._maps.news() and self.kernel:
+            return
+        self.kernel = None
+        try:
+            tables = Tables(self.options.pins, self.options.source)
+            gate = Gate(self.options, tables)
+        except (L4lbError, OSError):
+            self._maps.forget()
+            raise
+        self.kernel = Kernel(tables, gate)
+        self._files.forget()
+
+    def _read(self) -> None:
+        """What was applied, when it has changed; what cannot be read leaves all as it was."""
+        self.known.node = _node_state.load(self.options.state_dir)
+        if not self.kernel or not self._files.news():
+            return
+        try:
+            self._take_in(self.kernel)
+        except (L4lbError, OSError):
+            self._files.forget()
+            raise
+
+    def _take_in(self, kernel: Kernel) -> None:
+        state_dir = self.options.state_dir
+        digest = _agent_status.digest(state_dir / SERVICES_FILE)
+        applied = applied_services(state_dir)
+        fleet = parse(applied["pools"], applied["services"]) if applied else Fleet()
+        fleet, _standing = _overrides.overridden(fleet, _overrides.load(state_dir))
+        self.known.healths = _health.load(state_dir)
+        actual = kernel.tables.actual()
+        names = {index: pool.name for index, pool in actual.pools.items()}
+        indices = {
+            (names[each.pool], each.address): index
+            for index, each in actual.backends.items()
+            if each.pool in names and each.state != "removed"
+        }
+        asked = subjects(fleet, indices, sources_of(kernel.tables.settings()))
+        self._prepare_probes(kernel, asked)
+        checks = {
+            (pool.name, backend.address): pool.health_check
+            for pool in fleet.pools
+            for backend in pool.backends
+        }
+        down = [key for key, health in self.known.healths.items() if health.health == "down"]
+        self.judge.watch(checks, down)
+        self._watch(asked)
+        self.known.fleet, self.known.digest = fleet, digest
+
+    def _prepare_probes(self, kernel: Kernel, asked: Collection[Subject]) -> None:
+        addresses = probed_addresses(asked)
+        if not addresses and kernel.probes is None:
+            return
+        if kernel.probes is None:
+            kernel.probes = Probes(self.options.pins, self.options.source, kernel.tables.sizes)
+        settings = kernel.tables.settings()
+        kernel.probes.sync(addresses, settings["source_ipv4"], settings["source_ipv6"])
+
+    # --- what follows from it ---
+
+    def _act(self) -> bool:
+        known, kernel, now = self.known, self.kernel, time.time()
+        if kernel is None:
+            known.reasons = {"": ["no balancer is prepared on this node"]}
+            self._announce(frozenset())
+            return False
+        wanted = self._wanted_healths(int(now))
+        known.healthy = self._healthy(wanted)
+        known.findings = kernel.gate.check(known.fleet, known.healthy, now)
+        addresses, known.reasons = announcements(
+            known.findings, known.fleet, known.node, known.announced, now
+        )
+        if wanted == known.healths:
+            self._announce(addresses)
+            return False
+        self._announce(addresses & known.announced)
+        _health.apply_health(wanted, kernel.tables, self.options.state_dir)
+        known.healths = wanted
+        return True
+
+    def _wanted_healths(self, now: int) -> Healths:
+        judged = self.judge.judgements()
+        wanted: Healths = {}
+        for pool in self.known.fleet.pools:
+            applied = {
+                b.address: self.known.healths.get((pool.name, b.address)) for b in pool.backends
+            }
+            seen = {
+                b.address: judged[pool.name, b.address].health
+                for b in pool.backends
+                if (pool.name, b.address) in judged
+            }
+            held = {address: health for address, health in applied.items() if health}
+            for address, health in policy.decide(pool, seen, held, now).items():
+                wanted[pool.name, address] = health
+        return wanted
+
+    def _healthy(self, healths: Mapping[Any, _health.Health]) -> dict[str, int]:
+        """How many backends of each pool serve their flows, as far as is known."""
+        judged = self.judge.judgements()
+        kept = {s.pool for s in self.known.fleet.services if s.address in self._kept}
+        counts = {}
+        for pool in self.known.fleet.pools:
+            known_well = ("up", "unknown") if pool.name in kept else ("up",)
+            counts[pool.name] = sum(
+                backend.state in LIVING
+                and healths.get((pool.name, backend.address), _health.Health()).health == "up"
+                and judged[pool.name, backend.address].health in known_well
+                for backend in pool.backends
+                if (pool.name, backend.address) in judged
+            )
+        return counts
+
+    def _announce(self, addresses: Collection[str]) -> None:
+        """What BIRD does not take is tried again next turn; rings do not wait for it."""
+        with self._may_fail():
+            state = self.known.node.state
+            self._announcer.announce(addresses, state == "draining")
+            self.known.announced, self.known.state = frozenset(addresses), state
+
+    def _settle(self) -> None:
+        now = time.monotonic()
+        if self.kernel and now - self._settled >= self.options.settle_interval:
+            self._settled = now
+            _settle.settle_tables(self.kernel.tables, self.options.state_dir)
+
+    # --- what is told ---
+
+    def _tell(self) -> None:
+        with self._may_fail():
+            status.write(self.options.run_dir, self.status())
+            lease.renew(self.options.run_dir)
+
+    def status(self) -> dict[str, Any]:
+        """See _agent_status: what this agent knows and does."""
+        known = self.known
+        findings = known.findings or Findings([], {}, {})
+        reasons = {
+            each.name: [
+                *findings.node,
+                *findings.services.get(each.name, ()),
+                *findings.pools.get(each.pool, ()),
+            ]
+            for each in known.fleet.services
+        }
+        return {
+            "version": _agent_status.VERSION,
+            "written": time.time(),
+            "pid": os.getpid(),
+            "started": self._started,
+            "turn_seconds": round(self.took, 4),
+            "node": {
+                "state": known.state,
+                "wanted": known.node.state,
+                "since": known.node.since,
+                "reasons": list(findings.node),
+            },
+            "applied": known.digest,
+            "lease": self.options.lease,
+            "services": status.services(known.fleet, reasons),
+            "addresses": status.addresses(known.fleet, known.announced, known.reasons),
+            "pools": status.pools(known.fleet, known.healthy),
+            "backends": status.backends(known.fleet, self.judge.judgements(), known.healths),
+            "proofs": self.kernel.gate.proofs() if self.kernel else {},
+            "problems": list(self.problems),
+        }
