@@ -19,6 +19,11 @@ export MOLECULE_GLOB := molecule/*/molecule.yml
 demo: bootstrap  ## Build the lab, configure it, send traffic, change the inventory, show what happened
 	$(bin)/python tests/lab/demo.py
 
+.PHONY: chaos
+chaos: export SCENARIO := $(SCENARIO)
+chaos: bootstrap  ## Break the lab's fleet under load, thing by thing, into docs/operations.md; one: make chaos SCENARIO=process_dead
+	$(bin)/python tests/lab/chaos.py $${SCENARIO:+"$$SCENARIO"}
+
 .PHONY: lab-up lab-down lab-shell
 lab-up: bootstrap  ## Boot the lab's hosts
 	/usr/bin/python3 tests/lab/lab.py up
@@ -33,7 +38,7 @@ lab-shell: bootstrap  ## A shell on a host of the lab: make lab-shell HOST=node1
 ##@ Test it
 
 # The quick ones first.
-tests := lint test-unit test-dataplane test-tunnels test-sanity test-molecule
+tests := lint test-unit test-agent test-dataplane test-tunnels test-sanity test-molecule
 
 .PHONY: test
 test: bootstrap  ## Everything below
@@ -62,6 +67,10 @@ lint: bootstrap  ## Style, types, licences, lengths
 .PHONY: test-unit
 test-unit: bootstrap  ## Rings, configuration, plans: no kernel, no root
 	$(bin)/python -m pytest tests/unit
+
+.PHONY: test-agent
+test-agent: bootstrap  ## Checks against real servers, BIRD, the gate, metrics, alerts: the agent's parts (root)
+	$(bin)/python -m pytest tests/agent
 
 .PHONY: test-dataplane
 test-dataplane: bootstrap  ## Packets through the real program, and exact bytes out (root)

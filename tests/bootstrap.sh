@@ -10,6 +10,9 @@ arch=$(dpkg --print-architecture)
 packages=(
   # The data plane's tests load the real program; so do the nodes, with the same packages.
   python3-bpfcc python3-pyroute2 python3-netaddr "linux-headers-$arch"
+  # The agent: what it runs with on a node, and what its tests hold its routes, metrics and alerts against.
+  python3-h11 python3-dnspython python3-prometheus-client python3-systemd python3-rich python3-argcomplete
+  bird2 prometheus
   # The lab's hosts: an image, containers, and a way into them.
   mmdebstrap systemd-container openssh-client netcat-openbsd ethtool iproute2
   # The rest of the tests.
@@ -32,6 +35,22 @@ apt() {
   DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=5 -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@" < /dev/null
 }
 
+# Tests start daemons of their own, with configurations of their own: what is installed for them starts neither now (Debian asks
+# policy-rc.d) nor at the next boot.
+policy=/usr/sbin/policy-rc.d
+install_without_starting() {
+  if [[ ! -e $policy ]]; then
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' > "$policy"
+    chmod 755 "$policy"
+  fi
+  apt install --yes --no-install-recommends "$@"
+  local package
+  for package in bird2:bird prometheus:prometheus; do
+    [[ " $* " != *" ${package%:*} "* ]] || systemctl --quiet disable "${package#*:}.service"
+  done
+}
+
 is_installed=$(dpkg-query -W -f '${Package}:${db:Status-Status}\n' "${packages[@]}" 2>&- || true)
 missing=()
 for package in "${packages[@]}"; do
@@ -41,7 +60,7 @@ if ((${#missing[@]})); then
   need_root "install ${missing[*]}"
   say "apt-get install ${missing[*]}"
   apt update
-  apt install --yes --no-install-recommends "${missing[@]}"
+  install_without_starting "${missing[@]}"
 fi
 
 # bcc looks under the running kernel's version. An XDP program includes UAPI headers only, so another version's will do.
