@@ -75,12 +75,13 @@ class Inventory:
 
     @property
     def urls(self) -> dict[str, str]:
-        """Pools by the URLs of their services."""
+        """Pools by the URLs of their services; those over UDP have none."""
         return {
             f"http://[{service['address']}]:{service['port']}/"
             if ":" in service["address"]
             else f"http://{service['address']}:{service['port']}/": service["pool"]
             for service in self.services
+            if service["protocol"] == "tcp"
         }
 
     def shares(self, pool: str) -> dict[str, tuple[int, float]]:

@@ -58,6 +58,7 @@ def services(host: Host, root: Path) -> None:
         enable(root, "bird.service")
     if host.kind == "real_server":
         enable(root, "nginx.service")
+        enable(root, "lab-udp-echo.service")
 
 
 def mount(host: Host, image: Path) -> None:
