@@ -15,6 +15,7 @@ from typing import Any
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 
 STATE_DIR = "/var/lib/l4lb"
+SERVICES_FILE = "services.json"
 
 
 class AppliedError(L4lbError):
@@ -54,3 +55,28 @@ def forget(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise AppliedError(f"cannot remove {path}: {error.strerror}") from error
+
+
+def applied_services(state_dir: Path) -> dict[str, Any] | None:
+    """What was applied last, as Fleet.as_dict gave it; None when nothing was.
+
+    Raises AppliedError for a file that is something else.
+    """
+    path = state_dir / SERVICES_FILE
+    last = load(path)
+    try:
+        return None if last is None else _in_shape(last)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise AppliedError(
+            f"{path} is not what l4lb.xdp.services wrote ({type(error).__name__}: {error}): remove "
+            "it and apply again; what the kernel holds is taken in its place"
+        ) from error
+
+
+def _in_shape(last: Any) -> dict[str, Any]:
+    """Raises KeyError, TypeError or AttributeError unless it has what is read of it."""
+    for pool in last["pools"].values():
+        frozenset(backend["address"] for backend in pool["backends"])
+    for service in last["services"]:
+        frozenset(service[key] for key in ("name", "address", "protocol", "port", "pool"))
+    return dict(last)

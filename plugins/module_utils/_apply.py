@@ -9,15 +9,18 @@ the node's only writer; with `dry` each tells what it would do and writes nothin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import (
     _advice,
+    _agent_status,
     _applied,
+    _health,
     _lines,
+    _node_state,
     _overrides,
     _plan,
     _predict,
@@ -25,6 +28,12 @@ from ansible_collections.l4lb.xdp.plugins.module_utils import (
     _wanted,
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import require_netaddr
+from ansible_collections.l4lb.xdp.plugins.module_utils._applied import (
+    SERVICES_FILE as SERVICES_FILE,  # a part of this module to whoever imports it
+)
+from ansible_collections.l4lb.xdp.plugins.module_utils._applied import (
+    applied_services as applied_services,
+)
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import (
     Change,
     ConfigError,
@@ -43,9 +52,6 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._schema import (
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables, now_tick
 from ansible_collections.l4lb.xdp.plugins.module_utils._wanted import Wanted
-
-SERVICES_FILE = "services.json"
-
 
 # --- the program ---
 
@@ -149,17 +155,23 @@ def apply_services(
     state_dir: Path,
     dry: bool = False,
     max_moved: float = 100,
+    run_dir: Path = Path(_agent_status.RUN_DIR),
 ) -> Outcome:
     """Makes the kernel hold these pools and services; with purge no others.
 
-    max_moved: per cent. Raises ConfigError with all mistakes, and RefusedError, before anything is
-    written.
+    Where an agent runs, addresses that go are withdrawn first. max_moved: per cent. Raises
+    ConfigError with all mistakes, RefusedError, and WithdrawError, before anything is written.
     """
     if dry and (why_not := lacking(require_netaddr)):
         return Outcome(True, warnings=[why_not])
     require_netaddr()
     require_share(max_moved)
+
+    def withdraw(addresses: Collection[str]) -> None:
+        _node_state.withdraw(addresses, state_dir, run_dir)
+
     with writer(state_dir, "l4lb.xdp.services", dry) as waited:
+        left = bool(_node_state.load(state_dir).withheld)  # by a run that was killed
         last = applied_services(state_dir)
         tables = open_tables(pins, source, dry)
         if last is None and tables is not None and not purge:
@@ -170,33 +182,50 @@ def apply_services(
             return _on_an_empty_node(fleet, last)
         settings = tables.settings()
         _advice.require_sources(fleet, settings["source_ipv4"], settings["source_ipv6"])
-        outcome = apply_fleet(fleet, tables, state_dir, dry, max_moved)
+        outcome = apply_fleet(fleet, tables, state_dir, dry, max_moved, withdraw)
+        outcome.changed |= left
+        if not dry:
+            _node_state.release(state_dir)
     advice = _advice.warnings(fleet, tables.sizes.ring)
     outcome.warnings = [*waited, *advice, *outcome.data["plan"]["overrides"]]
     return outcome
 
 
 def apply_fleet(
-    fleet: Fleet, tables: Tables, state_dir: Path, dry: bool = False, max_moved: float = 100
+    fleet: Fleet,
+    tables: Tables,
+    state_dir: Path,
+    dry: bool = False,
+    max_moved: float = 100,
+    withdraw: Callable[[Collection[str]], None] | None = None,
 ) -> Outcome:
-    """Makes the kernel hold this fleet, overrides included, and nothing else; and the files that
-    restore reads. The caller is the only writer.
+    """Makes the kernel hold this fleet, with overrides and health, and nothing else; and the files
+    that restore reads. The caller is the only writer.
+
+    withdraw: called before anything is written, with the service addresses that go.
     """
     path, content = state_dir / SERVICES_FILE, fleet.as_dict()
     news = _applied.load(path) != content
     overrides = _overrides.load(state_dir)
     effective, standing = _overrides.overridden(fleet, overrides)
-    now = now_tick()
-    plan = _plan.make(effective, tables.actual(), tables.ring, tables.named_by_flows, now)
+    known = _health.known(state_dir)
+    healths = None if known is None else _health.kept(known, fleet)
+    effective = _health.weighed(effective, healths or {})
+    down, now = _health.down(healths), now_tick()
+    plan = _plan.make(effective, tables.actual(), tables.ring, tables.named_by_flows, now, down)
     _predict.require_at_most(max_moved, plan.pool_shares, plan.service_shares)
     if not dry:
+        if plan.gone_addresses and withdraw:
+            withdraw(plan.gone_addresses)
         if plan.changed:
             _plan.apply(plan, tables, now_tick)
             _plan.verify(plan, effective, tables, now)
         if news:
             _applied.save(path, content)
         _overrides.save(state_dir, standing)
-    changed = plan.changed or news or standing != overrides
+        if healths is not None:
+            _health.save(state_dir, healths)
+    changed = plan.changed or news or standing != overrides or healths != known
     return _services_outcome(plan, effective, changed, _overrides.lines(standing))
 
 
@@ -204,31 +233,6 @@ def require_share(max_moved: float) -> None:
     """Raises ConfigError unless it is a share in per cent."""
     if not 0 <= max_moved <= 100:
         raise ConfigError([f"max_moved: {max_moved} is not from 0 to 100 (per cent)"])
-
-
-def applied_services(state_dir: Path) -> dict[str, Any] | None:
-    """What was applied last, as Fleet.as_dict gave it; None when nothing was.
-
-    Raises AppliedError for a file that is something else.
-    """
-    path = state_dir / SERVICES_FILE
-    last = _applied.load(path)
-    try:
-        return None if last is None else _in_shape(last)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise _applied.AppliedError(
-            f"{path} is not what l4lb.xdp.services wrote ({type(error).__name__}: {error}): remove "
-            "it and apply again; what the kernel holds is taken in its place"
-        ) from error
-
-
-def _in_shape(last: Any) -> dict[str, Any]:
-    """Raises KeyError, TypeError or AttributeError unless it has what is read of it."""
-    for pool in last["pools"].values():
-        frozenset(backend["address"] for backend in pool["backends"])
-    for service in last["services"]:
-        frozenset(service[key] for key in ("name", "address", "protocol", "port", "pool"))
-    return dict(last)
 
 
 def merged(last: Mapping[str, Any] | None, change: Change) -> Fleet:

@@ -10,13 +10,14 @@ leaves the old state or the new one, and the next run of anything converges to t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import (
     _apply,
+    _health,
     _overrides,
     _plan,
     _predict,
@@ -181,17 +182,20 @@ def set_backend(
     chosen = _chosen(effective, request.address)
     _require_waitable(request, chosen)
     names = {pool.name for pool in fleet.pools}
+    healths = _health.known(state_dir)
+    down = _health.down(healths)
+    weighed = _health.weighed(effective, healths or {})
     actual, now = kernel.actual().of_pools(names), now_tick()
-    plan = _plan.make(effective, actual, kernel.ring, kernel.named_by_flows, now)
+    plan = _plan.make(weighed, actual, kernel.ring, kernel.named_by_flows, now, down)
     _require_held(plan)
     if not dry:
         _overrides.save(state_dir, standing)
         if plan.changed:
             _plan.apply(plan, kernel, now_tick)
-            _plan.verify(plan, effective, kernel, now, names)
+            _plan.verify(plan, weighed, kernel, now, names)
     outcome = _outcome(plan, held, standing)
     outcome.data["backend"] = _described(_chosen(fleet, request.address), chosen, standing)
-    outcome.warnings = list(_warnings(chosen, actual))
+    outcome.warnings = list(_warnings(chosen, _down(actual) if down is None else down))
     return outcome, _targets(chosen, actual, udp)
 
 
@@ -324,10 +328,17 @@ def _described(
     ]
 
 
-def _warnings(chosen: Sequence[tuple[Pool, Backend]], actual: Actual) -> Iterator[str]:
-    """actual: as it was before the change, for the health of backends."""
+def _down(actual: Actual) -> frozenset[tuple[str, str]]:
+    """The backends that the kernel holds as down."""
     names = {index: pool.name for index, pool in actual.pools.items()}
-    down = {(names[b.pool], b.address) for b in actual.backends.values() if b.health != "up"}
+    return frozenset(
+        (names[b.pool], b.address) for b in actual.backends.values() if b.health != "up"
+    )
+
+
+def _warnings(
+    chosen: Sequence[tuple[Pool, Backend]], down: Collection[tuple[str, str]]
+) -> Iterator[str]:
     for pool, backend in chosen:
         receiving = [
             b for b in pool.backends if b.state == "active" and (pool.name, b.address) not in down

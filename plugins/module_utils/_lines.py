@@ -7,7 +7,7 @@ Private to the collection.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _rings
@@ -22,11 +22,12 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
 )
 
 
-def of_fleet(fleet: Fleet) -> list[str]:
-    """What inventory asks for."""
+def of_fleet(fleet: Fleet, down: Collection[tuple[str, str]] = ()) -> list[str]:
+    """What inventory asks for. down: the backends that are, by pool and address."""
     return _write(
         ((pool.name, pool_entry(pool), pool.backends) for pool in fleet.pools),
         ((s.name, ServiceKey(s.address, s.port, s.protocol), s.pool) for s in fleet.services),
+        down,
     )
 
 
@@ -34,9 +35,16 @@ def of_kernel(actual: Actual) -> list[str]:
     """What the kernel holds."""
     members = _members(actual)
     names = {index: pool.name for index, pool in actual.pools.items()}
+    down = {
+        (names[index], backend.address)
+        for index, backends in members.items()
+        for backend in backends
+        if backend.health != "up"
+    }
     return _write(
         ((pool.name, pool, members[index]) for index, pool in actual.pools.items()),
         ((s.name, key, names.get(s.pool, "?")) for key, s in actual.services.items()),
+        down,
     )
 
 
@@ -78,6 +86,7 @@ def as_inventory(actual: Actual) -> dict[str, Any]:
 def _write(
     pools: Iterable[tuple[str, PoolEntry, Sequence[Backend | BackendEntry]]],
     services: Iterable[tuple[str, ServiceKey, str]],
+    down: Collection[tuple[str, str]],
 ) -> list[str]:
     lines = []
     for name, pool, backends in sorted(pools, key=lambda item: item[0]):
@@ -87,8 +96,10 @@ def _write(
             f"settle {_rings.seconds(pool.settle)}"
         )
         for backend in sorted(backends, key=lambda b: order(b.address)):
+            health = " down" if (name, backend.address) in down else ""
             lines.append(
                 f"pool {name} backend {backend.address}: weight {backend.weight} {backend.state}"
+                f"{health}"
             )
     for name, key, pool_name in sorted(services, key=_service_order):
         where = endpoint(key.address, key.port or "any")

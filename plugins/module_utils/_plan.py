@@ -46,7 +46,8 @@ class Plan:
     """All that has to be written, by index or key, and what a person reads of it.
 
     pool_shares, service_shares: by name, for pools with a changed ring and services that go to
-    another pool. now: the tick at which the slots that change are tracked, as planned.
+    another pool. now: the tick at which the slots that change are tracked, as planned. down: the
+    backends that are down, by pool and address; None: health is what the kernel holds.
     """
 
     pools: dict[int, PoolEntry] = field(default_factory=dict)
@@ -63,6 +64,7 @@ class Plan:
     pool_shares: dict[str, Shares] = field(default_factory=dict)
     service_shares: dict[str, Shares] = field(default_factory=dict)
     now: int = 0
+    down: Collection[tuple[str, str]] | None = None
     before: list[str] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
 
@@ -93,14 +95,16 @@ def make(
     ring: ReadRing,
     named_by_flows: Callable[[], Collection[int]],
     now: int,
+    down: Collection[tuple[str, str]] | None = None,
 ) -> Plan:
     """What has to be written so that the kernel holds the fleet. Raises PlanError when it does
     not fit.
 
     named_by_flows: the backend indices the flow tables name; asked only when indices run out.
-    now: a tick.
+    now: a tick. down: the backends that are, by pool and address; None: health is what the kernel
+    holds, and up for a backend that it does not hold.
     """
-    plan = Plan(now=now, before=_lines.of_kernel(actual), after=_lines.of_fleet(fleet))
+    plan = Plan(now=now, down=down, before=_lines.of_kernel(actual))
     pool_ids = _pool_ids(fleet, actual)
     plan.gone_pools = set(actual.pools) - set(pool_ids.values())
     members = _place_backends(plan, fleet, actual, pool_ids, named_by_flows)
@@ -109,6 +113,7 @@ def make(
         _plan_pool(plan, pool, index, actual, members[index], ring, now)
     _plan_services(plan, fleet, actual, pool_ids)
     _predict_services(plan, actual, members, ring)
+    plan.after = _lines.of_fleet(fleet, _down(fleet, pool_ids, members))
     return plan
 
 
@@ -119,15 +124,7 @@ def apply(plan: Plan, kernel: Kernel, clock: Callable[[], int]) -> None:
     planned: slots that this plan changes are tracked from the clock's tick then, and so noted in
     the plan.
     """
-    for index, backend in plan.backends.items():
-        kernel.put_backend(index, backend, index in plan.fresh_backends)
-    for index, pool in plan.pools.items():
-        if index in plan.rings:
-            # A run that dies here leaves a ring that nobody takes for the one it was, or is to be.
-            kernel.put_pool(index, replace(pool, ring_digest=0))
-            plan.rings[index] = _rings.restamped(plan.rings[index], plan.now, clock())
-            kernel.put_ring(index, plan.rings[index])
-        kernel.put_pool(index, pool)
+    _apply_pools(plan, kernel, clock)
     for address in plan.addresses:
         kernel.put_address(address)
     for key, service in plan.services.items():
@@ -142,6 +139,24 @@ def apply(plan: Plan, kernel: Kernel, clock: Callable[[], int]) -> None:
         kernel.put_backend(index, backend, fresh=False)
 
 
+def _apply_pools(plan: Plan, kernel: Kernel, clock: Callable[[], int]) -> None:
+    """Pool by pool. While a pool's backends and ring change its digest is 0: a run that dies here
+    leaves nothing that anybody takes for what it was, or is to be.
+    """
+    members: dict[int, Members] = {}
+    for index, backend in plan.backends.items():
+        members.setdefault(backend.pool, {})[index] = backend
+    for at, pool in plan.pools.items():
+        if at in plan.rings or at in members:
+            kernel.put_pool(at, replace(pool, ring_digest=0))
+        for index, backend in members.get(at, {}).items():
+            kernel.put_backend(index, backend, index in plan.fresh_backends)
+        if at in plan.rings:
+            plan.rings[at] = _rings.restamped(plan.rings[at], plan.now, clock())
+            kernel.put_ring(at, plan.rings[at])
+        kernel.put_pool(at, pool)
+
+
 def verify(
     plan: Plan, fleet: Fleet, kernel: Kernel, now: int, pools: Collection[str] | None = None
 ) -> None:
@@ -150,7 +165,7 @@ def verify(
     pools: names of those that were planned, None for all that there are.
     """
     actual = kernel.actual() if pools is None else kernel.actual().of_pools(pools)
-    left = make(fleet, actual, kernel.ring, kernel.named_by_flows, now)
+    left = make(fleet, actual, kernel.ring, kernel.named_by_flows, now, plan.down)
     wrong = list(left.writes)
     if any(kernel.ring(index) != slots for index, slots in plan.rings.items()):
         wrong.append("slots of rings")
@@ -187,7 +202,9 @@ def _place_backends(
     pool_ids: dict[str, int],
     named_by_flows: Callable[[], Collection[int]],
 ) -> dict[int, Members]:
-    """The members of every pool. Who is there keeps its index and its health."""
+    """The members of every pool. Who is there keeps its index, and its health unless that is
+    known.
+    """
     held = {(b.pool, b.address): index for index, b in actual.backends.items()}
     claimed = {held.get((pool_ids[p.name], b.address), 0) for p in fleet.pools for b in p.backends}
     free = _free_indices(actual, claimed, named_by_flows)
@@ -202,8 +219,10 @@ def _place_backends(
             if index is None:
                 index = _next_index(free, pool, wanted, actual.sizes)
                 plan.fresh_backends.add(index)
-            elif actual.backends[index].state != "removed":
+            elif plan.down is None and actual.backends[index].state != "removed":
                 wanted = replace(wanted, health=actual.backends[index].health)
+            if plan.down is not None and (pool.name, each.address) in plan.down:
+                wanted = replace(wanted, health="down")
             members[at][index] = wanted
             placed.add(index)
             if actual.backends.get(index) != wanted:
@@ -212,6 +231,18 @@ def _place_backends(
         if index not in placed and backend.state != "removed":
             plan.gone_backends[index] = replace(backend, state="removed")
     return members
+
+
+def _down(
+    fleet: Fleet, pool_ids: dict[str, int], members: dict[int, Members]
+) -> set[tuple[str, str]]:
+    """Those that will be down, by pool and address."""
+    return {
+        (pool.name, backend.address)
+        for pool in fleet.pools
+        for backend in members[pool_ids[pool.name]].values()
+        if backend.health != "up"
+    }
 
 
 def _free_indices(

@@ -12,7 +12,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _applied, _links, _program, _wanted
+from ansible_collections.l4lb.xdp.plugins.module_utils import (
+    _applied,
+    _links,
+    _node_state,
+    _program,
+    _wanted,
+)
 from ansible_collections.l4lb.xdp.plugins.module_utils._apply import applied_services, apply_fleet
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import parse
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
@@ -48,6 +54,7 @@ def _restore_services(wanted: _wanted.Wanted, state_dir: Path) -> list[str]:
         return []
     fleet = parse(saved["pools"], saved["services"])
     apply_fleet(fleet, Tables(wanted.pins, wanted.source), state_dir)
+    _node_state.release(state_dir)  # whoever withheld addresses is gone
     return [f"{len(saved['services'])} services over {len(saved['pools'])} pools"]
 
 

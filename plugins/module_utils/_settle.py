@@ -47,6 +47,9 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._rings import Slots
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import SchemaError, pinned_sizes
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import PROTOCOLS, Tables, now_tick
 
+PATIENCE = 0.5
+"""Seconds that the agent waits for another writer: it has more to do, and its turn comes again."""
+
 _LAG = 1
 """Ticks by which a ring may have reached the packets after the tick that its slots name."""
 
@@ -121,6 +124,14 @@ def settle_node(pins: Path, source: Path, state_dir: Path, dry: bool = False) ->
     require_netaddr()
     with writer(state_dir, "l4lb.xdp.services", dry) as waited:
         done = outcome(settle(Tables(pins, source), now_tick(), dry))
+    done.warnings += waited
+    return done
+
+
+def settle_tables(tables: Tables, state_dir: Path, patience: float = PATIENCE) -> Outcome:
+    """As `settle_node`, on tables that are open: for the agent, which does it every minute."""
+    with writer(state_dir, "l4lb-agent", patience=patience) as waited:
+        done = outcome(settle(tables, now_tick()))
     done.warnings += waited
     return done
 
