@@ -14,6 +14,7 @@ import asyncio
 import logging
 import signal
 import sys
+import time
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -44,12 +45,21 @@ class Agent:
         self.judge = Judge()
         self.prober = Prober(self._hear)
         self.steward = Steward(given, self.judge, self._watch)
+        self.collector = metrics.Collector(
+            self.steward.told,
+            self.steward.tables,
+            given.pins,
+            given.source,
+            self.steward.proved,
+            given.max_backend_series,
+        )
 
     def _hear(self, subject: Subject, answer: Answer) -> bool:
-        before = self.judge.judgements()[subject.key].health
-        keep = self.judge.hear(subject.key, answer, self.loop.time())
-        after = self.judge.judgements()[subject.key]
-        if after.health != before:
+        self.collector.heard(subject.check.type, answer.ok, answer.seconds)
+        before = self.judge.judgements().get(subject.key)
+        keep = self.judge.hear(subject.key, answer, time.time())
+        after = self.judge.judgements().get(subject.key)
+        if before and after and after.health != before.health:
             log.log(
                 logging.INFO if after.health == "up" else logging.WARNING,
                 "backend %s of pool %s is %s: %s",
@@ -57,6 +67,7 @@ class Agent:
                 subject.pool,
                 after.health,
                 answer.text,
+                extra={"L4LB_POOL": subject.pool, "L4LB_BACKEND": subject.backend},
             )
             self.wake.set()
         return keep
@@ -70,7 +81,7 @@ class Agent:
             self.loop.add_signal_handler(number, self._stop)
         with ThreadPoolExecutor(1, "steward") as thread:
             await self.loop.run_in_executor(thread, self.steward.start)
-            metrics.serve(self.options, self.steward)
+            self._serve()
             told: set[str] = set()
             while not self.stopping.is_set():
                 self.wake.clear()
@@ -81,6 +92,13 @@ class Agent:
                     await self._pause()
         daemon.notify("STOPPING=1")
         await self.prober.close()
+
+    def _serve(self) -> None:
+        """Nobody's backends fall because a port is taken."""
+        try:
+            metrics.serve(self.options.listen, self.collector, self.steward.told)
+        except L4lbError as error:
+            self.steward.standing.append(str(error))
 
     async def _pause(self) -> None:
         waiting = [asyncio.ensure_future(event.wait()) for event in (self.wake, self.stopping)]

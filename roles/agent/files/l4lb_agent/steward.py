@@ -12,6 +12,7 @@ own.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -26,13 +27,18 @@ from ansible_collections.l4lb.xdp.plugins.module_utils import (
     _overrides,
     _settle,
 )
-from ansible_collections.l4lb.xdp.plugins.module_utils._apply import SERVICES_FILE, applied_services
+from ansible_collections.l4lb.xdp.plugins.module_utils._address import order
+from ansible_collections.l4lb.xdp.plugins.module_utils._applied import (
+    SERVICES_FILE,
+    applied_services,
+)
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import Fleet, parse
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._health import Healths
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import LIVING
 from ansible_collections.l4lb.xdp.plugins.module_utils._node_state import NodeState
 from ansible_collections.l4lb.xdp.plugins.module_utils._probe import Probes
+from ansible_collections.l4lb.xdp.plugins.module_utils._proof import Counted
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables
 from l4lb_agent import lease, policy, status
 from l4lb_agent.announcer import Announcer
@@ -44,6 +50,8 @@ from l4lb_agent.options import Options
 from l4lb_agent.subjects import probed_addresses, sources_of, subjects
 
 Watch = Callable[[Collection[Subject]], None]
+
+log = logging.getLogger("l4lb-agent")
 
 
 @dataclass
@@ -78,16 +86,18 @@ class Steward:
         self.judge = judge
         self.known = Known()
         self.kernel: Kernel | None = None
+        self.standing: list[str] = []  # problems that last
         self.problems: list[str] = []
         self.took = 0.0
         self._watch = watch
         self._announcer = Announcer(
             options.run_dir / "announce.conf", options.bird_config, options.bird_socket
         )
+        self._told: Mapping[str, Any] = {}
         self._started = time.time()
         self._settled = time.monotonic()
         self._kept: frozenset[str] = frozenset()  # announced before this start, not yet refuted
-        files = ("services.json", "overrides.json", "health.json")
+        files = (SERVICES_FILE, _overrides.OVERRIDES_FILE)
         self._files = Watched([options.state_dir / name for name in files])
         self._maps = Watched([options.pins / "schema"])
 
@@ -99,7 +109,7 @@ class Steward:
     def turn(self) -> bool:
         """One turn; returns whether another one is wanted at once."""
         began = time.monotonic()
-        self.problems = []
+        self.problems = list(self.standing)
         again = False
         with self._may_fail():
             self._open()
@@ -199,8 +209,11 @@ class Steward:
             self._announce(addresses)
             return False
         self._announce(addresses & known.announced)
-        _health.apply_health(wanted, kernel.tables, self.options.state_dir)
+        done = _health.apply_health(wanted, kernel.tables, self.options.state_dir)
         known.healths = wanted
+        self.problems += done.warnings
+        for note in done.notes:
+            log.info("%s", note)
         return True
 
     def _wanted_healths(self, now: int) -> Healths:
@@ -238,10 +251,26 @@ class Steward:
 
     def _announce(self, addresses: Collection[str]) -> None:
         """What BIRD does not take is tried again next turn; rings do not wait for it."""
-        with self._may_fail():
-            state = self.known.node.state
+        before, state = self.known.announced, self.known.node.state
+        try:
             self._announcer.announce(addresses, state == "draining")
             self.known.announced, self.known.state = frozenset(addresses), state
+        except (L4lbError, OSError) as error:
+            self.problems.append(str(error))
+            self.known.announced = self._announcer.held
+        self._log(before)
+
+    def _log(self, before: Collection[str]) -> None:
+        """What is announced since, and what no longer is, and why."""
+        for address in sorted(self.known.announced.difference(before), key=order):
+            log.info("announced %s", address, extra={"L4LB_ADDRESS": address})
+        for address in sorted(set(before) - self.known.announced, key=order):
+            reasons = (
+                self.known.reasons.get(address) or self.problems or ["it is no service's any more"]
+            )
+            log.warning(
+                "withdrawn %s: %s", address, "; ".join(reasons), extra={"L4LB_ADDRESS": address}
+            )
 
     def _settle(self) -> None:
         now = time.monotonic()
@@ -251,9 +280,24 @@ class Steward:
 
     # --- what is told ---
 
+    def told(self) -> Mapping[str, Any]:
+        """The status as last written; any thread may ask."""
+        return self._told
+
+    def tables(self) -> Tables | None:
+        """The open maps; any thread may ask."""
+        kernel = self.kernel
+        return kernel.tables if kernel else None
+
+    def proved(self) -> Counted:
+        """What proofs have added to the counters; any thread may ask."""
+        kernel = self.kernel
+        return kernel.gate.counted() if kernel else Counted()
+
     def _tell(self) -> None:
         with self._may_fail():
-            status.write(self.options.run_dir, self.status())
+            self._told = self.status()
+            status.write(self.options.run_dir, self._told)
             lease.renew(self.options.run_dir)
 
     def status(self) -> dict[str, Any]:
