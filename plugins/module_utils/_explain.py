@@ -49,11 +49,16 @@ class Explainer:
     """Explains packets by the live maps and routes of a node; compiles once for all of them."""
 
     def __init__(self, tables: Tables, source: Path, pins: Path) -> None:
+        self._tables = tables
         self._lookup = Lookup(tables)
         self._ring_size = tables.sizes.ring
         self._settings = tables.settings()
-        self._asker = _nexthop.Asker(source, pins, tables.sizes)
+        self.asker = _nexthop.Asker(source, pins, tables.sizes)
         _pinned, self._running = _program.running(pins / "balancer")
+
+    def renew(self) -> None:
+        """Reads the node's settings anew: whoever keeps this while l4lb.xdp.program may run."""
+        self._settings = self._tables.settings()
 
     def explain(self, packet: Packet, interface: str | None = None) -> dict[str, Any]:
         """What happens to a packet that comes in by the interface; None: the first that balances.
@@ -62,14 +67,22 @@ class Explainer:
         """
         ingress, note = _ingress(packet, interface, list(self._running))
         answer = Explanation(_arguments(packet, ingress), why=note)
-        found = self._lookup.service(packet) if packet.is_balanced else None
-        if found is None:
-            self._unserved(answer, packet)
-            return vars(answer)
-        index = self._steer(answer, packet, *found)
+        index = self._to_backend(answer, packet)
         if index:
             self._forward(answer, index, ingress)
         return vars(answer)
+
+    def steer(self, packet: Packet, ingress: str) -> tuple[Explanation, int]:
+        """As far as the backend, and its index, 0 for none. Asks maps alone, so it is quick."""
+        answer = Explanation(_arguments(packet, ingress))
+        return answer, self._to_backend(answer, packet)
+
+    def _to_backend(self, answer: Explanation, packet: Packet) -> int:
+        found = self._lookup.service(packet) if packet.is_balanced else None
+        if found is None:
+            self._unserved(answer, packet)
+            return 0
+        return self._steer(answer, packet, *found)
 
     def _unserved(self, answer: Explanation, packet: Packet) -> None:
         """What no service takes: somebody else's, or dropped at a service's address."""
@@ -160,7 +173,7 @@ class Explainer:
                 f"(source_{family.lower()} of l4lb.xdp.program): the packet is dropped"
             )
             return
-        hop = self._asker.ask(source, destination, _links.interface(ingress).index)
+        hop = self.asker.ask(source, destination, _links.interface(ingress).index)
         state = _nexthop.neighbour_state(hop)
         answer.verdict = _nexthop.verdict(hop, ingress)
         if hop.interface:
@@ -172,7 +185,7 @@ class Explainer:
                 "neighbour": state,
             }
         answer.why.append(_nexthop.explain(hop, destination, ingress, state))
-        answer.why += _nexthop.stale(hop, self._asker.in_use(self._lookup.hops(index)))
+        answer.why += _nexthop.stale(hop, self.asker.in_use(self._lookup.hops(index)))
 
 
 def explain(packet: Packet, interface: str | None, pins: Path, source: Path) -> dict[str, Any]:

@@ -395,7 +395,7 @@ def test_next_hop_that_a_cpu_still_has_is_mentioned(node: Node) -> None:
     ask, packet = explainer(node), from_client(UDP(sport=1, dport=80))
     for _attempt in range(20):
         ask.explain(parse(**arguments(packet)), "eth0")
-        remember_other_hop(node, ask._asker._way.now)
+        remember_other_hop(node, ask.asker._way.now)
         _action, out = node.run(packet)
         answer = ask.explain(parse(**arguments(packet)), "eth0")
         if Ether(out).dst == "02:00:00:00:00:99" and "still send" in answer["why"][-1]:
@@ -408,7 +408,7 @@ def test_next_hop_is_asked_for_again_after_a_second(node: Node) -> None:
     node.serve(A)
     ask, packet = explainer(node), from_client(UDP(sport=1, dport=80))
     ask.explain(parse(**arguments(packet)), "eth0")
-    way = ask._asker._way
+    way = ask.asker._way
     assert way.lifetime == jiffies_per_second()
     remember_other_hop(node, (way.now - way.lifetime) % 2**32)
     assert "still send" not in ask.explain(parse(**arguments(packet)), "eth0")["why"][-1]
