@@ -25,8 +25,17 @@ protocol kernel kernel6 {
   ipv6 { import none; export all; };
 }
 
-filter services4 { if net ~ [ $prefix4+ ] then accept; reject; }
-filter services6 { if net ~ [ $prefix6+ ] then accept; reject; }
+# A node that drains asks for graceful shutdown (RFC 8326): any other node is better.
+filter services4 {
+  if net !~ [ $prefix4+ ] then reject;
+  if (65535, 0) ~ bgp_community then bgp_local_pref = 0;
+  accept;
+}
+filter services6 {
+  if net !~ [ $prefix6+ ] then reject;
+  if (65535, 0) ~ bgp_community then bgp_local_pref = 0;
+  accept;
+}
 """)
 
 SESSION = Template("""

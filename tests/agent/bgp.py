@@ -1,0 +1,194 @@
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A node and the lab's router, both with a real BIRD, in namespaces of their own.
+
+router (192.0.2.1, AS 65000) --- node (192.0.2.11, AS 65001)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyroute2 import NetNS, netns
+
+ROOT = Path(__file__).parents[2]
+LAB = ROOT / "tests/lab"
+V4, OTHER4, V6 = "203.0.113.10", "203.0.113.11", "2001:db8:100::10"
+PATIENCE = 20.0
+
+_PLAY = """
+- hosts: localhost
+  gather_facts: false
+  vars_files: [{root}/roles/bird/defaults/main.yml, {root}/roles/bird/vars/main.yml]
+  tasks:
+    - ansible.builtin.template:
+        src: "{root}/templates/{{{{ item }}}}.j2"
+        dest: "{to}/{{{{ item }}}}"
+      loop: [bird.conf, bird-secrets.conf]
+"""
+
+
+def render(directory: Path, **variables: Any) -> Path:
+    """The configuration that the role would install, with the run directory below this one."""
+    neighbors = [
+        {"name": f"router_ipv{version}", "address": address, "as": 65000, "password": "lab-bgp"}
+        for version, address in ((4, "192.0.2.1"), (6, "2001:db8:1::1"))
+    ]
+    values = {
+        "ansible_python_interpreter": sys.executable,
+        "l4lb_services": [{"address": address} for address in (V4, OTHER4, V6)],
+        "l4lb_bgp_as": 65001,
+        "l4lb_bgp_router_id": "192.0.2.11",
+        "l4lb_bgp_neighbors": neighbors,
+        "bird_secrets": str(directory / "bird-secrets.conf"),
+        "bird_announcements": str(directory / "run/announce.conf"),
+        **variables,
+    }
+    play = directory / "play.yml"
+    play.write_text(_PLAY.format(root=ROOT, to=directory))
+    subprocess.run(
+        [
+            Path(sys.executable).with_name("ansible-playbook"),
+            *("-i", "localhost,", "-c", "local", "-e", json.dumps(values), str(play)),
+        ],
+        check=True,
+        cwd=ROOT,
+        capture_output=True,
+        env={**os.environ, "LC_ALL": "C.UTF-8"},
+    )
+    return directory / "bird.conf"
+
+
+def router_configuration() -> str:
+    """The lab's own."""
+    code = "import router; print(router.bird_configuration())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=LAB, check=True, capture_output=True, text=True
+    )
+    return done.stdout
+
+
+def until(what: Callable[[], Any], patience: float = PATIENCE) -> float:
+    """Waits until it is so; returns the seconds that took."""
+    began = time.monotonic()
+    while not what():
+        assert time.monotonic() - began < patience, f"not within {patience} s: {what}"
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+@dataclass
+class Bird:
+    """A BIRD in a namespace."""
+
+    namespace: str
+    config: Path
+    control: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [
+                *("nsenter", f"--net=/run/netns/{self.namespace}", "bird", "-f"),
+                *("-c", str(self.config), "-s", str(self.control)),
+                *("-P", str(self.control.with_suffix(".pid"))),
+            ]
+        )
+        until(lambda: "is up" in self.ask("show", "status"))
+
+    def stop(self, kill: bool = False) -> None:
+        """As if it crashed, or as systemd stops it."""
+        if self.process is not None:
+            (self.process.kill if kill else self.process.terminate)()
+            self.process.wait(timeout=10)
+        self.process = None
+
+    def ask(self, *words: str) -> str:
+        done = subprocess.run(
+            ["birdc", "-s", str(self.control), *words], capture_output=True, text=True, check=False
+        )
+        return done.stdout
+
+    def sessions(self) -> list[str]:
+        """Since when each session is established."""
+        return re.findall(
+            r"(?m)^\S+\s+BGP\s+\S+\s+up\s+(\S+)\s+Established", self.ask("show", "protocols")
+        )
+
+    def route(self, address: str) -> str:
+        """All that it knows of the route; empty when it has none."""
+        found = self.ask("show", "route", "all", "for", address)
+        return found if f"{address}/" in found else ""
+
+
+@dataclass
+class Pair:
+    """Both, wired."""
+
+    node: Bird
+    router: Bird
+    run_dir: Path
+
+    @property
+    def announcements(self) -> Path:
+        return self.run_dir / "announce.conf"
+
+    def heard(self) -> set[str]:
+        """The addresses that the router has routes to."""
+        return {address for address in (V4, OTHER4, V6) if self.router.route(address)}
+
+    def guarded(self) -> set[str]:
+        """The addresses that the node's kernel refuses."""
+        with NetNS(self.node.namespace) as ip:
+            routes = [route for route in ip.get_routes() if route["type"] == 7]  # RTN_UNREACHABLE
+        return {str(route.get_attr("RTA_DST")) for route in routes} & {V4, OTHER4, V6}
+
+
+@contextmanager
+def pair(directory: Path, name: str, **variables: Any) -> Iterator[Pair]:
+    """Up, with established sessions; the run directory is there and empty."""
+    run_dir = directory / "run"
+    run_dir.mkdir()
+    config = render(directory, **variables)
+    router_config = directory / "router.conf"
+    router_config.write_text(router_configuration())
+    spaces = {end: f"{name}-{os.getpid()}-{end}" for end in ("node", "router")}
+    birds = [
+        Bird(spaces["node"], config, directory / "node.ctl"),
+        Bird(spaces["router"], router_config, directory / "router.ctl"),
+    ]
+    try:
+        for space in spaces.values():
+            netns.create(space)
+        _wire(**spaces)
+        for bird in birds:
+            bird.start()
+        until(lambda: len(birds[0].sessions()) == 2)
+        yield Pair(*birds, run_dir)
+    finally:
+        for bird in birds:
+            bird.stop()
+        for space in spaces.values():
+            with suppress(FileNotFoundError):
+                netns.remove(space)
+
+
+def _wire(node: str, router: str) -> None:
+    with NetNS(node) as here, NetNS(router) as there:
+        here.link("add", ifname="eth0", kind="veth", peer={"ifname": "eth0", "net_ns_fd": router})
+        for ip, number, last in ((here, 11, "11"), (there, 1, "1")):
+            for link in ("lo", "eth0"):
+                ip.link("set", index=ip.link_lookup(ifname=link)[0], state="up")
+            index = ip.link_lookup(ifname="eth0")[0]
+            ip.addr("add", index=index, address=f"192.0.2.{number}", prefixlen=26)
+            ip.addr("add", index=index, address=f"2001:db8:1::{last}", prefixlen=64, flags=0x02)
