@@ -183,11 +183,13 @@ def compile_unit(path: Path, pins: Path, sizes: Sizes) -> Any:
     raise SchemaError(f"{path.name} does not compile: {'; '.join([failure, *errors])}")
 
 
-def load(compiled: Any, name: str) -> int:
-    """The unit's XDP program of that name, in the kernel; `compiled` owns the descriptor."""
+def load(compiled: Any, name: str, kind: str = "XDP") -> int:
+    """The unit's program of that name, in the kernel; `compiled` owns the descriptor. kind: bcc's
+    word for its type.
+    """
     with captured_stderr() as output:
         try:
-            return int(compiled.load_func(name.encode(), require_bcc().XDP).fd)
+            return int(compiled.load_func(name.encode(), getattr(require_bcc(), kind)).fd)
         except Exception as error:  # bcc raises plain Exception
             failure = str(error)
     raise SchemaError(f"the kernel refuses {name}: {'; '.join([failure, *output[-3:]])}")
@@ -253,6 +255,16 @@ def pinned_sizes(pins: Path, source: Path) -> Sizes | None:
         with closing(fd):
             found[size] = map_info(fd).max_entries
     return Sizes(**found)
+
+
+def prepared_sizes(pins: Path, source: Path) -> Sizes:
+    """As pinned_sizes; raises SchemaError when there are none."""
+    sizes = pinned_sizes(pins, source)
+    if sizes is None:
+        raise SchemaError(
+            f"no balancer is prepared on this node (no maps at {pins}): run l4lb.xdp.program first"
+        )
+    return sizes
 
 
 def _schema_value(fd: int, index: int) -> int:

@@ -34,11 +34,10 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._schema import (
     CLOCK_MONOTONIC_COARSE,
     PINS,
     SOURCE,
-    SchemaError,
     Sizes,
     check_pins,
     compile_unit,
-    pinned_sizes,
+    prepared_sizes,
     schema,
 )
 
@@ -53,15 +52,9 @@ class Tables:
 
     def __init__(self, pins: Path = Path(PINS), source: Path = Path(SOURCE)) -> None:
         """Opens them. Raises SchemaError when there are none, or they are another version's."""
-        sizes = pinned_sizes(pins, source)
-        if sizes is None:
-            raise SchemaError(
-                f"no balancer is prepared on this node (no maps at {pins}): "
-                "run l4lb.xdp.program first"
-            )
-        self.sizes: Sizes = sizes
+        self.sizes: Sizes = prepared_sizes(pins, source)
         self.words = schema(source)
-        self._maps = compile_unit(source / "maps.h", pins, sizes)
+        self._maps = compile_unit(source / "maps.h", pins, self.sizes)
         check_pins(source / "maps.h", pins, self._maps)
 
     def table(self, name: str) -> Any:
