@@ -21,6 +21,7 @@ demo: bootstrap  ## Build the lab, configure it, send traffic, change the invent
 
 .PHONY: chaos
 chaos: export SCENARIO := $(SCENARIO)
+chaos: export PYTHONPATH := $(CURDIR)
 chaos: bootstrap  ## Break the lab's fleet under load, thing by thing, into docs/operations.md; one: make chaos SCENARIO=process_dead
 	$(bin)/python tests/lab/chaos.py $${SCENARIO:+"$$SCENARIO"}
 

@@ -96,6 +96,27 @@ def loop_pid(host: Host) -> int | None:
     return None
 
 
+def children(pid: int) -> list[int]:
+    with suppress(OSError):
+        words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(word) for word in words]
+    return []
+
+
+def leader(host: Host) -> int | None:
+    """The host's PID 1, by its number out here: its files are below /proc/PID/root."""
+    pids = [loop_pid(host) or 0]
+    while pids:
+        pid = pids.pop()
+        with suppress(OSError):
+            status = Path(f"/proc/{pid}/status").read_text()
+            numbers = next(line for line in status.splitlines() if line.startswith("NSpid")).split()
+            if len(numbers) > 2 and numbers[-1] == "1":
+                return pid
+        pids += children(pid)
+    return None
+
+
 def start(host: Host, program: Path) -> None:
     """Start the loop in the background; on a systemd machine as a unit, for its control group."""
     command = ["/usr/bin/python3", str(program), "loop", host.name]

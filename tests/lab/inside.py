@@ -1,0 +1,42 @@
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A short way into a booted host, for what must happen at once: no SSH, no Ansible."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import machine
+from common import LabError, run
+from topology import HOSTS
+
+
+def pid(name: str) -> int:
+    found = machine.leader(HOSTS[name])
+    if found is None:
+        raise LabError(f"{name} does not run: make lab-up")
+    return found
+
+
+def do(name: str, *command: str) -> str:
+    """Run a command on a host and return what it says."""
+    return run(["nsenter", f"--target={pid(name)}", "--all", *command]).stdout
+
+
+def shell(name: str, *commands: str) -> None:
+    """Run commands on a host, all of them; the first that fails is an error."""
+    do(name, "sh", "-ec", "\n".join(commands))
+
+
+def read(name: str, path: str) -> str:
+    """A file of a host, also of its /run."""
+    return Path(f"/proc/{pid(name)}/root{path}").read_text()
+
+
+def read_json(name: str, path: str) -> dict:
+    """The same of a file that may not be there, or not whole: an empty answer."""
+    try:
+        return json.loads(read(name, path))
+    except (OSError, ValueError):
+        return {}
