@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import registry
+
 from ansible_collections.l4lb.xdp.plugins.module_utils import _proof, _rings
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import PINS, SOURCE
@@ -33,7 +35,7 @@ MAX_BACKEND_SERIES = 10_000
 """Where single backends would take more series than this, none has any."""
 
 
-class Collector:
+class Collector(registry.Collector):
     """A collector of prometheus_client.
 
     status: what _agent_status describes, {} before the first turn; tables: the open maps, None

@@ -1,0 +1,161 @@
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""l4lb status: whether all is well, and what is not."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+
+from ansible_collections.l4lb.xdp.plugins.module_utils._address import endpoint
+from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
+from l4lb_agent.cli import here
+from l4lb_agent.cli.main import ABSENT, WELL, WRONG
+from l4lb_agent.cli.output import (
+    BAD,
+    DOUBTFUL,
+    GOOD,
+    QUIET,
+    console,
+    dump,
+    number,
+    span,
+    table,
+    text,
+)
+
+KERNEL_PARTS = ("program", "services", "pools", "backends")
+
+
+def run(given: argparse.Namespace) -> int:
+    """1 when a service is not announced, a backend down, or a part of the agent's work failed."""
+    agent = here.agent(given)
+    kernel, why = (None, "") if agent.works else _kernel(given)
+    code = (WRONG if list(_faults(agent.status or {})) else WELL) if agent.works else ABSENT
+    if given.json:
+        dump({"host": here.hostname(), "agent": agent.status, "age": agent.age, "kernel": kernel})
+        return code
+    out = console()
+    if not agent.works:
+        out.print(text(agent.absence, BAD))
+    if agent.status:
+        _print_agent(out, agent.status, agent.age)
+    if kernel:
+        _print_kernel(out, kernel)
+    elif why:
+        out.print(text(f"The kernel: {why}", DOUBTFUL))
+    return code
+
+
+def _kernel(given: argparse.Namespace) -> tuple[dict[str, Any] | None, str]:
+    """What the kernel holds, or why that cannot be told."""
+    try:
+        return here.kernel(given, KERNEL_PARTS), ""
+    except (L4lbError, OSError) as error:
+        return None, str(error)
+
+
+def _faults(status: Mapping[str, Any]) -> Iterator[str]:
+    """Everything that is not as inventory wants it. A drained node is as it was told to be."""
+    yield from status["problems"]
+    if status["node"]["state"] != "withdrawn":
+        yield from status["node"]["reasons"]
+        for service in status["services"]:
+            yield from service["reasons"]
+        yield from (a for a, each in status["addresses"].items() if not each["announced"])
+    for backend in status["backends"]:
+        if backend["health"] == "down" and backend.get("state") != "disabled":
+            yield backend["answer"]
+
+
+# --- for people ---
+
+
+def _print_agent(out: Console, status: Mapping[str, Any], age: float) -> None:
+    node = status["node"]
+    style = {"announcing": GOOD, "draining": DOUBTFUL}.get(node["state"], BAD)
+    since = f" for {span(time.time() - node['since'])}" if node["since"] else ""
+    up = span(status["written"] - status["started"])
+    out.print(
+        text(here.hostname(), "bold"),
+        text(node["state"], style).append(since, style=""),
+        text(f"(agent {status['pid']}, up {up}, last turn {age:.1f} s ago)", QUIET),
+    )
+    for reason in node["reasons"]:
+        out.print(text(f"  announces nothing: {reason}", BAD))
+    _print_addresses(out, status)
+    _print_services(out, status)
+    _print_pools(out, status)
+    _print_backends(out, status)
+    for problem in status["problems"]:
+        out.print(text("problem:", BAD), text(problem))
+
+
+def _print_addresses(out: Console, status: Mapping[str, Any]) -> None:
+    addresses = status["addresses"]
+    missing = {a: each["reasons"] for a, each in addresses.items() if not each["announced"]}
+    announced = len(addresses) - len(missing)
+    style = GOOD if not missing else DOUBTFUL if announced else BAD
+    out.print(text(f"{announced} of {len(addresses)} addresses announced", style))
+    if missing:
+        rows = [(a, text("; ".join(reasons) or "not yet")) for a, reasons in missing.items()]
+        out.print(table(("not announced", "why"), rows, wide=out.is_terminal))
+
+
+def _print_services(out: Console, status: Mapping[str, Any]) -> None:
+    services = status["services"]
+    shut = [each for each in services if each["reasons"]]
+    held = len(services) - len(shut)
+    out.print(text(f"{held} of {len(services)} services proven", GOOD if not shut else DOUBTFUL))
+    if shut:
+        rows = [(each["name"], place(each), "; ".join(each["reasons"])) for each in shut]
+        out.print(table(("not proven", "where", "why"), rows, wide=out.is_terminal))
+
+
+def _print_pools(out: Console, status: Mapping[str, Any]) -> None:
+    rows = []
+    for name, pool in status["pools"].items():
+        few = pool["healthy"] < pool["minimum_healthy"]
+        style = BAD if few else DOUBTFUL if pool["healthy"] < pool["backends"] else GOOD
+        rows.append((name, text(pool["healthy"], style), pool["backends"], pool["minimum_healthy"]))
+    if rows:
+        head = ("pool", "healthy", "backends", "minimum")
+        out.print(table(head, rows, right=head[1:], wide=out.is_terminal))
+
+
+def _print_backends(out: Console, status: Mapping[str, Any]) -> None:
+    down = [each for each in status["backends"] if each["health"] == "down"]
+    if not down:
+        return
+    rows = [(b["pool"], b["address"], _since(b), text(b["answer"], BAD)) for b in down]
+    out.print(table(("pool", "backend down", "for", "answer"), rows, wide=out.is_terminal))
+
+
+def _since(backend: Mapping[str, Any]) -> str:
+    return span(time.time() - backend["since"]) if backend["since"] else ""
+
+
+def _print_kernel(out: Console, kernel: Mapping[str, Any]) -> None:
+    """What still forwards, whatever became of the agent."""
+    program = kernel["program"]
+    runs = ", ".join(f"{each['interface']} ({each['mode']})" for each in program["interfaces"])
+    out.print(text("The kernel goes on by the last state:", "bold"))
+    if runs:
+        out.print(text(f"balancer {program['tag']} on {runs}", GOOD))
+    else:
+        out.print(text("no interface runs the balancer: nothing is forwarded", BAD))
+    backends = [b for b in kernel["backends"] if b["state"] == "active" and b["health"] == "up"]
+    out.print(
+        f"{len(kernel['services'])} services, {len(kernel['pools'])} pools, {len(backends)} of "
+        f"{len(kernel['backends'])} backends get new flows, "
+        f"{number(sum(s['packets'] for s in kernel['services']))} packets balanced"
+    )
+
+
+def place(service: Mapping[str, Any]) -> str:
+    """203.0.113.10:80/tcp."""
+    return f"{endpoint(service['address'], service['port'] or 'any')}/{service['protocol']}"
