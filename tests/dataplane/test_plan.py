@@ -7,9 +7,7 @@ write, nodes that agree.
 from __future__ import annotations
 
 import itertools
-import os
 import random
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from socket import inet_aton
@@ -23,7 +21,6 @@ from scapy.layers.inet import TCP
 from ansible_collections.l4lb.xdp.plugins.module_utils import (
     _applied,
     _apply,
-    _bpf,
     _info,
     _plan,
 )
@@ -42,6 +39,7 @@ from ansible_collections.l4lb.xdp.tests.unit.plugins.module_utils.fleets import 
 )
 
 from .conftest import bpffs
+from .mortal import dies
 from .node import SOURCE, VIP4, XDP_DROP, XDP_TX, Node, from_client
 
 NOW = 1000
@@ -91,28 +89,8 @@ def test_same_plan_leaves_the_same_in_fake_and_real_maps(node: Node, history: li
 
 
 def die_applying(fleet: Fleet, node: Node, dies_at: int) -> bool:
-    """Applies in a process that is killed before that write, of a map or a file; false when it had
-    fewer.
-    """
-    pid = os.fork()
-    if pid == 0:
-        left = itertools.count(dies_at, -1)
-
-        def mortal(write: Callable[..., Any]) -> Callable[..., Any]:
-            def run(*arguments: Any) -> Any:
-                if next(left) == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return write(*arguments)
-
-            return run
-
-        try:
-            _bpf.update, _bpf.delete = mortal(_bpf.update), mortal(_bpf.delete)
-            os.fsync = mortal(os.fsync)  # the file is written by half then
-            _apply.apply_fleet(fleet, node.tables, node.state_dir)
-        finally:
-            os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+    """Applies in a process that is killed before that write; false when it had fewer."""
+    return dies(lambda: _apply.apply_fleet(fleet, node.tables, node.state_dir), dies_at)
 
 
 def steering(node: Node) -> dict[str, list[str | None]]:
