@@ -1,9 +1,13 @@
 # SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the router's kernel knows of the services: the nodes it spreads each address over."""
+"""What the router's kernel knows of the services: the nodes it spreads each address over.
+
+routes.py ADDRESS       prints them, a line each
+"""
 
 from __future__ import annotations
 
+import sys
 from ipaddress import ip_address
 from socket import AF_INET, AF_INET6
 
@@ -31,3 +35,7 @@ def nodes_for(address: str) -> set[str]:
             if route.get_attr("RTA_DST") == address
         ]
     return {NODES.get(gateway, gateway) for gateway in set().union(*found)}
+
+
+if __name__ == "__main__":
+    print("\n".join(sorted(nodes_for(sys.argv[1]))))
