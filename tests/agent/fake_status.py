@@ -40,13 +40,13 @@ def _service(name: str, address: str, pool: str, *reasons: str) -> dict[str, Any
     }
 
 
-TOO_FEW = "pool api: 1 healthy backends, 2 needed (minimum_healthy)"
+TOO_FEW = "1 of 2 backends of pool api are healthy, 2 are needed (minimum_healthy)"
 
 _STATUS: dict[str, Any] = {
     "version": 1,
     "pid": 4711,
     "turn_seconds": 0.012,
-    "node": {"state": "announcing", "since": 1_700_000_000, "reasons": []},
+    "node": {"state": "announcing", "wanted": "announcing", "since": 1_700_000_000, "reasons": []},
     "applied": "00",
     "lease": 30,
     "services": [

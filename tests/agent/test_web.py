@@ -19,6 +19,8 @@ from .fake_status import status
 
 Ask = Callable[..., tuple[int, str]]
 
+NOT_TOLD = {"state": "withdrawn", "wanted": "withdrawn", "since": 0, "reasons": ["told to"]}
+
 
 class Served:
     """A server and the status it tells, which a test may change."""
@@ -69,7 +71,7 @@ def test_ready_while_something_is_announced(served: Served) -> None:
             "announces nothing: no service's gate holds\n",
         ),
         (
-            {"addresses": {}, "node": {"state": "withdrawn", "since": 0, "reasons": ["told to"]}},
+            {"addresses": {}, "node": NOT_TOLD},
             "announces nothing: told to\n",
         ),
     ],

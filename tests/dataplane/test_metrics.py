@@ -224,5 +224,5 @@ def test_promtool_finds_nothing_to_say(pinned: Node, make_status: Callable[[], A
 
 @pytest.fixture
 def make_status() -> Callable[[], Any]:
-    node = {"state": "announcing", "since": 0, "reasons": ["something"]}
+    node = {"state": "announcing", "wanted": "announcing", "since": 0, "reasons": ["a"]}
     return lambda: status(node=node)

@@ -10,7 +10,26 @@ from __future__ import annotations
 
 import re
 
-_WORDS: tuple[tuple[str, str], ...] = ()
+_WORDS = (
+    ("withdrawn", r"^the node is withdrawn"),
+    ("removing", r"about to be removed"),
+    ("unprepared", r"^no balancer (is prepared|was applied)"),
+    ("mode", r"runs the balancer in mode"),
+    (
+        "program",
+        r"XDP program|program is pinned|^there is no interface|^the program balances by other",
+    ),
+    ("program", r"^cannot look at the program|^nothing was looked at"),
+    ("maps", r"^the kernel does not hold"),
+    ("next_hop", r"^no next hop|: the route there is of type"),
+    ("source", r"the node has no source_ipv"),
+    ("proof", r"^the program does not send"),
+    ("dropped", r"the packet is dropped"),
+    ("minimum", r"\(minimum_healthy\)$"),
+    ("unproven", r"is not proven to forward yet$"),
+    ("hold", r"\(hold\)$"),
+)
+"""Word and what its sentences have in common; the first that fits counts."""
 
 WORDS = (*dict.fromkeys(word for word, _pattern in _WORDS), "other")
 """All words there are."""

@@ -39,7 +39,7 @@ def _agent(status: Mapping[str, Any]) -> Iterator[Family]:
 
 def _gate(status: Mapping[str, Any]) -> Iterator[Family]:
     node, services, addresses = status["node"], status["services"], status["addresses"]
-    yield family("l4lb_node_state", (((s,), s == node["state"]) for s in STATES))
+    yield family("l4lb_node_state", (((s,), s == node["wanted"]) for s in STATES))
     yield _withheld("l4lb_node_withheld", [((), node["reasons"])])
     gates = (((each["name"],), not each["reasons"]) for each in services)
     yield family("l4lb_service_gate_open", gates)

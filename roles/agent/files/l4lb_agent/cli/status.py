@@ -62,7 +62,7 @@ def _kernel(given: argparse.Namespace) -> tuple[dict[str, Any] | None, str]:
 def _faults(status: Mapping[str, Any]) -> Iterator[str]:
     """Everything that is not as inventory wants it. A drained node is as it was told to be."""
     yield from status["problems"]
-    if status["node"]["state"] != "withdrawn":
+    if status["node"]["wanted"] != "withdrawn":
         yield from status["node"]["reasons"]
         for service in status["services"]:
             yield from service["reasons"]
@@ -78,11 +78,12 @@ def _faults(status: Mapping[str, Any]) -> Iterator[str]:
 def _print_agent(out: Console, status: Mapping[str, Any], age: float) -> None:
     node = status["node"]
     style = {"announcing": GOOD, "draining": DOUBTFUL}.get(node["state"], BAD)
+    told = "" if node["wanted"] == node["state"] else f" (told to be {node['wanted']})"
     since = f" for {span(time.time() - node['since'])}" if node["since"] else ""
     up = span(status["written"] - status["started"])
     out.print(
         text(here.hostname(), "bold"),
-        text(node["state"], style).append(since, style=""),
+        text(node["state"], style).append(since + told, style=""),
         text(f"(agent {status['pid']}, up {up}, last turn {age:.1f} s ago)", QUIET),
     )
     for reason in node["reasons"]:
