@@ -194,12 +194,12 @@ class Steward:
     # --- what follows from it ---
 
     def _act(self) -> bool:
-        known, kernel, now = self.known, self.kernel, time.time()
+        known, kernel, now = self.known, self.kernel, time.monotonic()
         if kernel is None:
             known.reasons = {"": ["no balancer is prepared on this node"]}
             self._announce(frozenset())
             return False
-        wanted = self._wanted_healths(int(now))
+        wanted = self._wanted_healths(int(time.time()))
         known.healthy = self._healthy(wanted)
         known.findings = kernel.gate.check(known.fleet, known.healthy, now)
         addresses, known.reasons = announcements(
