@@ -63,7 +63,7 @@ int probe(struct __sk_buff *skb)
 		return BPF_DROP;
 	if (wrap(skb, backend, node))
 		return BPF_DROP;
-	skb->mark =
-		0; /* a tunnel's packet is no probe: it would be dropped if it came here again */
+	/* What comes here again has no mark, and is dropped. */
+	skb->mark = 0;
 	return BPF_LWT_REROUTE;
 }

@@ -184,6 +184,8 @@ def why_not(address: str, code: int, text: str) -> str:
             "CONFIG_LWTUNNEL_BPF): take another kernel, or set via: direct in the pools' "
             "health_check"
         )
+    if code == errno.EPERM:
+        return f"the kernel refuses the route for probes to {address}: this needs CAP_NET_ADMIN"
     if code == errno.ENETDOWN:
         return (
             f"no route for probes to {address}, as the interface of their source address is down: "

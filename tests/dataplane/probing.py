@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _program
-from ansible_collections.l4lb.xdp.plugins.module_utils._probe import Probes
+from ansible_collections.l4lb.xdp.plugins.module_utils._probe import Probes, mark
 from ansible_collections.l4lb.xdp.plugins.module_utils._wanted import Wanted
 
 from .conftest import bpffs
@@ -122,6 +122,9 @@ class Fleet:
         self.balancer.serve(*backends)
         actual = self.balancer.tables.actual().backends
         self.indexes = {backend.address: index for index, backend in actual.items()}
+
+    def mark(self, backend: str) -> int:
+        return mark(self.indexes[backend])
 
     def attach(self, name: str) -> None:
         with self.reals[name].inside():

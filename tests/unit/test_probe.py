@@ -48,6 +48,10 @@ def test_kernel_without_the_feature_is_told_by_its_option() -> None:
     assert "via: direct" in text
 
 
+def test_missing_capability_is_named() -> None:
+    assert "CAP_NET_ADMIN" in _probe.why_not("203.0.113.10", errno.EPERM, "not permitted")
+
+
 def test_other_refusals_name_the_address_and_the_kernels_words() -> None:
     text = _probe.why_not("203.0.113.10", errno.ENOMEM, "(12, 'Cannot allocate memory')")
     assert "203.0.113.10" in text
