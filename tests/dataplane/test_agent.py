@@ -60,7 +60,7 @@ def test_without_a_healthy_backend_it_withdraws(agency: Agency) -> None:
     try:
         until(lambda: agency.announced() == set())
         until(lambda: agency.in_ring() == set())
-        assert "0 of 4 backends of pool web are healthy" in agency.reasons()
+        until(lambda: "0 of 4 backends of pool web are healthy" in agency.reasons())
     finally:
         for name in ("one", "two"):
             agency.fleet.start(name)
