@@ -30,6 +30,10 @@ from l4lb_agent.checks.subject import CannotAsk, Target
 SO_MARK = getattr(socket, "SO_MARK", 36)
 IP_BIND_ADDRESS_NO_PORT = 24
 _EDGES = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+_BUSY = 0.25
+"""Seconds: a deadline noticed later than that tells of the node, not of the backend: what came in
+time may not have been read, nor what was to be sent have left.
+"""
 _RESET = struct.pack("ii", 1, 0)
 
 _NO_ROUTE = (errno.EHOSTUNREACH, errno.ENETUNREACH)
@@ -66,7 +70,7 @@ def _set_of(loop: AbstractEventLoop) -> _Set:
 class Wire:
     """A socket to a target. What is done with it raises TimeoutError when it would wait longer than
     `seconds` since this was made, OSError for what the network says, CannotAsk for what the node
-    lacks. What has come in time is taken, however late the loop gets to it.
+    lacks, time included. What has come in time is taken, however late the loop gets to it.
     """
 
     def __init__(self, target: Target, kind: socket.SocketKind, seconds: float) -> None:
@@ -74,7 +78,7 @@ class Wire:
         self._loop = asyncio.get_running_loop()
         self._set = _set_of(self._loop)
         self._waiter: Future[bool] | None = None
-        self._late = False
+        self._late: Exception | None = None
         self.socket: AnySocket = _open(target, kind)
         self._fd = self.socket.fileno()
         self._datagrams = kind == socket.SOCK_DGRAM
@@ -93,15 +97,18 @@ class Wire:
             waiter.set_result(in_time)
 
     def _expire(self) -> None:
-        self._late = True
+        busy = self._loop.time() - self._deadline.when() > _BUSY
+        self._late = CannotAsk("this node is too busy to listen") if busy else TimeoutError()
         self.wake(False)
 
     async def _event(self) -> None:
-        if self._late:
-            raise TimeoutError
-        self._waiter = self._loop.create_future()
-        if not await self._waiter:
-            raise TimeoutError
+        in_time = not self._late
+        if in_time:
+            self._waiter = self._loop.create_future()
+            in_time = await self._waiter
+        if not in_time:
+            assert self._late is not None
+            raise self._late
 
     async def connect(self) -> None:
         """A connected socket; for a stream, its peer has answered."""
