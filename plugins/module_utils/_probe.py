@@ -57,6 +57,8 @@ NAME = "l4lb_probe"
 FAMILIES: dict[int, str] = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
 IFF_LOOPBACK = 0x8
 MAIN_TABLE = 254
+RTM_F_FIB_MATCH = 0x2000
+"""Of linux/rtnetlink.h: to get the route itself, not what it comes to for a packet."""
 
 
 class ProbeError(L4lbError):
@@ -101,6 +103,7 @@ class Probes:
         check_pins(unit, pins, self._compiled)
         self._fd = load(self._compiled, "probe", "LWT_XMIT")
         self.program = program_name(_bpf.program_info(self._fd))
+        self._synced: set[str] = set()
 
     def sync(
         self, addresses: Collection[str], source_ipv4: str | None, source_ipv6: str | None
@@ -121,7 +124,25 @@ class Probes:
             for family, source in sources.items():
                 here = [address for address in wanted if _family(address) == family]
                 changed += self._sync_family(ip, family, here, source)
+        self._synced = wanted
         return changed
+
+    def intact(self) -> bool:
+        """Whether one route of each family is still found as synced: a cheap look for what takes
+        them all (an interface that went down, a network manager that began anew); then sync again.
+        """
+        samples = {_family(address): address for address in self._synced}
+        with _links.netlink() as ip:
+            return all(self._leads(ip, address) for address in samples.values())
+
+    def _leads(self, ip: Any, address: str) -> bool:
+        """Whether the rules lead the node's own packets to our route."""
+        question = {"family": _family(address), "dst": address, "flags": RTM_F_FIB_MATCH}
+        try:
+            (found,) = ip.route("get", **question)
+        except NetlinkError:  # such as: unreachable, by the guard in the main table
+            return False
+        return _program(found) == self.program
 
     def _sync_family(
         self, ip: Any, family: int, addresses: Collection[str], source: str | None

@@ -147,6 +147,29 @@ def test_routes_come_back_after_their_interface(host: Host, loaded: Probes) -> N
     assert set(held()) == {VIP4, VIP6}
 
 
+@pytest.mark.parametrize("harm", ["rule", "interface", "routes"])
+def test_what_takes_all_is_seen_at_a_glance(host: Host, loaded: Probes, harm: str) -> None:
+    host.route(f"{VIP6}/128", type="unreachable")
+    loaded.sync([VIP4, VIP6, MORE6], NODE4, NODE6)
+    assert loaded.intact()
+    if harm == "rule":
+        with _links.netlink() as ip:
+            ip.rule("del", table=_probe.TABLE, priority=_probe.PRIORITY, family=socket.AF_INET6)
+    elif harm == "interface":
+        host.up("eth0", "down")
+        host.up("eth0")
+    else:
+        _probe.remove()
+    assert not loaded.intact()
+    loaded.sync([VIP4, VIP6, MORE6], NODE4, NODE6)
+    assert loaded.intact()
+
+
+def test_without_addresses_nothing_is_missing(loaded: Probes) -> None:
+    loaded.sync([], NODE4, NODE6)
+    assert loaded.intact()
+
+
 def another_process(node: Node, source: Path, *addresses: str) -> tuple[str, int]:
     """Syncs and ends; the program's name, and how much it changed."""
     run = subprocess.run(
