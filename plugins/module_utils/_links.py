@@ -157,7 +157,12 @@ def exists(name: str) -> bool:
 def xdp(name: str) -> XdpAttachment:
     """The XDP program attached to an interface and the mode it runs in."""
     with netlink() as ip:
-        nested = _link(ip, name).get_attr("IFLA_XDP")
+        return attached(_link(ip, name))
+
+
+def attached(link: Any) -> XdpAttachment:
+    """The same of an interface as netlink describes it."""
+    nested = link.get_attr("IFLA_XDP")
     if nested is None:
         return XdpAttachment(None, None)
     mode, program = _XDP_MODES.get(nested.get_attr("IFLA_XDP_ATTACHED"), (None, ""))

@@ -146,6 +146,8 @@ def _apply_pools(plan: Plan, kernel: Kernel, clock: Callable[[], int]) -> None:
     members: dict[int, Members] = {}
     for index, backend in plan.backends.items():
         members.setdefault(backend.pool, {})[index] = backend
+        if backend.pool not in plan.pools:  # somebody changed the entry by hand, and no more
+            kernel.put_backend(index, backend, index in plan.fresh_backends)
     for at, pool in plan.pools.items():
         if at in plan.rings or at in members:
             kernel.put_pool(at, replace(pool, ring_digest=0))

@@ -1,0 +1,283 @@
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the gate sees on a node whose program, maps, routes and neighbours are real."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyroute2 import IPRoute
+
+from ansible_collections.l4lb.xdp.plugins.module_utils import _apply, _bpf, _program, _wanted
+from ansible_collections.l4lb.xdp.plugins.module_utils._config import Fleet, parse
+from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import ServiceKey
+from ansible_collections.l4lb.xdp.plugins.module_utils._lock import writer
+from ansible_collections.l4lb.xdp.plugins.module_utils._proof import Counted, Prover
+from l4lb_agent import gate as gate_module
+from l4lb_agent.gate import Findings, Gate
+from l4lb_agent.options import Options
+
+from .expect import REAL4
+from .node import ROUTER_MAC, SOURCE, VIP4, Node, interface
+
+FAR4, ROUTER4 = "192.0.2.130", "192.0.2.1"
+NAMES = {"tcp0", "tcp1", "udp0", "udp1"}
+
+
+@dataclass
+class Bench:
+    """A node with the program attached and the gate of its agent. now: the gate's clock."""
+
+    node: Node
+    options: Options
+    gate: Gate
+    now: float = 1000.0
+
+    @property
+    def fleet(self) -> Fleet:
+        return parse(**(_apply.applied_services(self.options.state_dir) or {}))
+
+    def turn(self, turns: int = 1) -> Findings:
+        """As the steward does it, twice a second."""
+        fleet = self.fleet
+        for _turn in range(turns):
+            self.now += 0.5
+            found = self.gate.check(fleet, {pool.name: 1 for pool in fleet.pools}, self.now)
+        return found
+
+    def well(self) -> None:
+        found = self.turn(3)
+        assert (found.node, found.services, found.pools, found.unproven) == ([], {}, {}, set())
+
+
+@pytest.fixture(scope="module")
+def prover(shared_node: Node) -> Prover:
+    """Compiled once."""
+    return Prover(shared_node.tables, SOURCE, shared_node.pins)
+
+
+@pytest.fixture
+def bench(node: Node, prover: Prover, tmp_path: Path) -> Iterator[Bench]:
+    attach(node)
+    _wanted.remember(node.wanted(), node.state_dir)
+    node.serve(REAL4, FAR4)
+    prover.counted = Counted()
+    options = Options(node.pins, SOURCE, node.state_dir, tmp_path / "run")
+    made = Bench(node, options, Gate(options, node.tables, prover))
+    try:
+        yield made
+    finally:
+        made.gate.close()
+        _program.release(node.wanted(), ["eth0"])
+
+
+def attach(node: Node) -> None:
+    """As l4lb.xdp.program does, with what is loaded already."""
+    _program.attach(node.loaded)
+
+
+def test_node_that_forwards_is_well_after_the_hold(bench: Bench) -> None:
+    found = bench.turn()
+    assert (found.node, found.services, found.unproven) == ([], {}, set())
+    assert found.hold_until == bench.now + 5
+    bench.well()
+    assert bench.turn().hold_until == found.hold_until
+
+
+# --- the program ---
+
+
+def test_program_that_was_detached_by_hand_is_seen_at_the_next_turn(bench: Bench) -> None:
+    bench.well()
+    _program.release(bench.node.wanted(), ["eth0"])
+    (reason,) = bench.turn().node
+    assert reason.startswith("eth0 runs no XDP program: l4lb.xdp.program attaches it")
+    attach(bench.node)
+    found = bench.turn()
+    assert (found.node, found.hold_until) == ([], bench.now + 5)
+    bench.well()
+
+
+def test_foreign_program_is_named(bench: Bench) -> None:
+    bench.well()
+    _program.release(bench.node.wanted(), ["eth0"])
+    with foreign("eth0"):
+        (reason,) = bench.turn().node
+    assert reason.startswith("eth0 runs another XDP program (stranger, id ")
+
+
+def test_other_mode_than_wanted_is_named(bench: Bench) -> None:
+    bench.well()
+    fd = bench.gate._watch.open()
+    _program.release(bench.node.wanted(), ["eth0"])
+    _bpf.attach_xdp(interface("eth0"), fd, "generic", None)
+    os.close(fd)
+    (reason,) = bench.turn().node
+    assert reason.startswith("eth0 runs the balancer in mode generic, not native")
+
+
+def test_pin_that_is_gone_is_named(bench: Bench) -> None:
+    bench.well()
+    (bench.node.pins / "balancer").unlink()
+    (reason,) = bench.turn().node
+    assert reason.startswith(f"no program is pinned at {bench.node.pins}/balancer")
+
+
+def test_interface_that_is_gone_is_named(bench: Bench) -> None:
+    wanted = bench.node.wanted(interfaces=("eth0", "eth7"))
+    _wanted.remember(wanted, bench.node.state_dir)
+    assert bench.turn().node == ["there is no interface eth7, which should run the balancer"]
+
+
+def test_node_where_nothing_was_applied_says_so(bench: Bench) -> None:
+    (bench.node.state_dir / "program-balancer.json").unlink()
+    assert bench.turn().node == ["no balancer was applied on this node: run l4lb.xdp.program"]
+
+
+def test_program_that_was_replaced_is_proven_anew(bench: Bench, tmp_path: Path) -> None:
+    bench.well()
+    source = tmp_path / "source"
+    shutil.copytree(SOURCE, source)
+    header = source / "encap.h"
+    header.write_text(header.read_text().replace("#define TTL 64", "#define TTL 63"))
+    mutant = _program.prepare(bench.node.wanted(source=source))
+    _program.attach(mutant)
+    found = bench.turn()
+    assert found.node == []
+    assert set(found.services) == NAMES
+    assert all("as it must" in reason for (reason,) in found.services.values())
+    assert found.hold_until == bench.now + 5
+    bench.node.loaded.wanted.pins.joinpath("balancer").unlink()
+    _bpf.attach_xdp(interface("eth0"), bench.node.loaded.fd, "native", mutant.fd)
+    attach(bench.node)
+    bench.well()
+
+
+# --- maps ---
+
+
+def test_ring_that_was_deleted_is_seen(bench: Bench) -> None:
+    bench.well()
+    tables = bench.node.tables
+    (pool,) = tables.actual().pools
+    _bpf.delete(tables.table("rings").map_fd, tables.table("rings").Key(pool), "")
+    found = bench.turn(4)
+    assert set(found.services) == NAMES
+    assert found.services["tcp0"][0].startswith("pool web: no backend of pool web is active")
+
+
+def test_service_that_was_removed_by_hand_is_seen(bench: Bench) -> None:
+    bench.well()
+    tables, key = bench.node.tables, ServiceKey(VIP4, 80, "tcp")
+    tables.remove_service(key, tables.actual().services[key])
+    found = bench.turn(4)
+    assert set(found.services) == {"tcp0"}
+    assert "no service of this node takes tcp 203.0.113.10:80" in found.services["tcp0"][0]
+
+
+def test_entry_that_was_changed_by_hand_is_seen_within_a_minute(bench: Bench) -> None:
+    bench.well()
+    tables = bench.node.tables
+    (index,) = (i for i, b in tables.actual().backends.items() if b.address == FAR4)
+    backend = tables.actual().backends[index]
+    tables.put_backend(index, backend.__class__(**{**vars(backend), "weight": 7}), fresh=False)
+    assert bench.turn(2).services == {}, "it still forwards"
+    bench.now += gate_module.MAPS_EVERY
+    found = bench.turn(2)
+    assert set(found.services) == NAMES
+    assert found.services["tcp0"][0].startswith("the kernel does not hold pool web as it was")
+    bench.node.serve(REAL4, FAR4)
+    bench.now += gate_module.MAPS_EVERY
+    bench.well()
+
+
+def test_maps_are_not_compared_while_somebody_writes(bench: Bench) -> None:
+    bench.well()
+    tables, key = bench.node.tables, ServiceKey(VIP4, 80, "tcp")
+    entry = tables.actual().services[key]
+    with writer(bench.node.state_dir, "a test"):
+        tables.put_service(key, entry.__class__(entry.id, entry.pool, "half"), fresh=False)
+        bench.now += gate_module.MAPS_EVERY
+        assert bench.turn(4).services == {}
+        tables.put_service(key, entry, fresh=False)
+    bench.well()
+
+
+def test_change_that_is_applied_is_well_at_every_turn(bench: Bench) -> None:
+    bench.well()
+    bench.node.serve(REAL4)
+    found = bench.turn()
+    assert (found.node, found.services) == ([], {})
+    bench.node.serve(FAR4, algorithm="rendezvous")
+    bench.well()
+
+
+# --- next hops ---
+
+
+def test_missing_neighbour_is_named_and_found_again(bench: Bench) -> None:
+    bench.node.serve(REAL4)
+    bench.well()
+    with IPRoute() as ip:
+        index = interface("eth0")
+        at = {"dst": ROUTER4, "ifindex": index}
+        ip.neigh("del", **at)
+        try:
+            expired(bench.node)
+            found = bench.turn(4)
+            assert set(found.services) == NAMES
+            assert "whose link address the kernel does not know" in found.services["tcp0"][0]
+        finally:
+            ip.neigh("replace", lladdr=ROUTER_MAC, state="permanent", **at)
+    bench.well()
+
+
+def test_missing_route_is_named(bench: Bench) -> None:
+    bench.node.serve(REAL4)
+    bench.well()
+    with IPRoute() as ip:
+        ip.route("del", dst="192.0.2.64/26")
+        try:
+            expired(bench.node)
+            found = bench.turn(4)
+            assert "there is no route to 192.0.2.71" in found.services["tcp0"][0]
+        finally:
+            ip.route("add", dst="192.0.2.64/26", gateway=ROUTER4)
+    bench.well()
+
+
+def test_agent_that_is_started_anew_goes_on_counting(bench: Bench, tmp_path: Path) -> None:
+    bench.well()
+    proofs = bench.gate.proofs()
+    assert proofs["made"] == sum(proofs["services"].values()) >= 4
+    (tmp_path / "run").mkdir()
+    written: dict[str, Any] = {"version": 1, "written": 0.0, "proofs": proofs}
+    (tmp_path / "run/status.json").write_text(json.dumps(written))
+    again = Gate(bench.options, bench.node.tables)
+    assert again.counted() == bench.gate.counted()
+    again.close()
+
+
+def expired(node: Node) -> None:
+    """As when the second that a CPU goes by a next hop is over."""
+    node.tables.table("nexthops").clear()
+
+
+@contextmanager
+def foreign(name: str) -> Iterator[None]:
+    """Somebody else's program on the interface."""
+    compiled = _bpf.require_bcc()(text=b"int stranger(struct xdp_md *ctx) { return XDP_PASS; }")
+    fd = compiled.load_func(b"stranger", compiled.XDP).fd
+    _bpf.attach_xdp(interface(name), fd, "native", None)
+    try:
+        yield
+    finally:
+        _bpf.attach_xdp(interface(name), -1, "native", fd)
