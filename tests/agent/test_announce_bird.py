@@ -138,6 +138,10 @@ def test_bad_configuration_is_refused_and_all_stays_as_it_was(ends: Pair) -> Non
         told.announce({V4, V6}, draining=False)
     assert told.current() == ({V4}, False)
     assert (told.held, ends.heard()) == ({V4}, {V4})
+    anew = announcer_of(ends)  # as an agent that is started then
+    with pytest.raises(AnnounceError, match="syntax error"):
+        anew.announce({V4}, draining=False)
+    assert anew.held == {V4}
     ends.node.config.write_text(good)
     assert told.announce({V4, V6}, draining=False)
     until(lambda: ends.heard() == {V4, V6})

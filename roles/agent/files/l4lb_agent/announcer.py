@@ -8,6 +8,7 @@ Whoever writes it is either the agent or, when that is silent, the lease (lease.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -27,7 +28,7 @@ TABLES = {4: "announce4", 6: "announce6"}
 GRACEFUL_SHUTDOWN = "(65535, 0)"
 """RFC 8326: whoever hears a route with it prefers any other."""
 
-TIMEOUT = 5.0
+TIMEOUT = 2.0
 """Seconds that one call of BIRD's programs may take."""
 RECHECK = 5.0
 """Seconds after which BIRD is asked again what it holds, though nothing was changed."""
@@ -113,6 +114,8 @@ class Announcer:
                 self._put_back(before)
             if not addresses and self._silenced():
                 raise Silenced(f"{error}; until then nothing is announced") from error
+            with contextlib.suppress(AnnounceError):
+                self.holds()
             raise
         self._configure(addresses)
         return True
