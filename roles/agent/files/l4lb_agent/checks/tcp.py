@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Health check `tcp`: somebody listens, and has room for a connection.
 
-The handshake is left unfinished: the kernel holds back its last ACK (TCP_QUICKACK off), and an RST
-follows the SYN/ACK instead. The backend's kernel then forgets the connection before the application
-hears of it, so nothing is accepted, logged as reset, or counted as an abuse; and TIME_WAIT is left
-at neither end.
+The handshake is left unfinished: its last ACK is held back (Wire), and an RST follows the SYN/ACK
+instead. The backend's kernel then forgets the connection before the application hears of it, so
+nothing is accepted, logged as reset, or counted as an abuse; and no TIME_WAIT is left at either
+end.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ async def ask(subject: Subject, target: Target) -> str:
     """Raises as Wire does."""
     wire = Wire(target, socket.SOCK_STREAM, subject.check.timeout)
     try:
-        wire.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
         await wire.connect()
     finally:
         wire.close()

@@ -10,6 +10,9 @@ the set is looked at only between the steps of coroutines.
 Every stream ends by RST, unless the backend has ended it (SO_LINGER 0). A FIN from here would leave
 TIME_WAIT on the node for a minute: at 5,000 probes a second 300,000 of them, while all backends of
 a service share one address and port to connect to, thus 28,000 ports.
+
+The ACK that ends the handshake is held back (TCP_QUICKACK off): it leaves with the first data, or
+never.
 """
 
 from __future__ import annotations
@@ -182,6 +185,7 @@ def _open(target: Target, kind: socket.SocketKind) -> socket.socket:
             opened.setsockopt(socket.SOL_SOCKET, SO_MARK, target.mark)
         if kind == socket.SOCK_STREAM:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
         if target.source:
             # The port is chosen when it connects: unique for one target, not for all of them.
             opened.setsockopt(socket.SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1)
