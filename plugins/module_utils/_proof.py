@@ -16,6 +16,7 @@ import contextlib
 import os
 import socket
 import struct
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -50,6 +51,8 @@ _IN_MACS = bytes.fromhex("02000000000b020000000001")
 _SYN = 0x02
 _NTF_USE = 0x01
 """Of linux/neighbour.h: find the neighbour out, as if a packet went there."""
+FIND_EVERY = 1.0
+"""Seconds between two times that the kernel is asked to find a neighbour."""
 
 
 # --- bytes ---
@@ -173,6 +176,7 @@ class Prover:
         self._fd: int | None = None
         self._ingress = ("", 0)
         self._macs: dict[str, bytes] = {}
+        self._sought: dict[Hop, float] = {}
         self._turn = 0
 
     def open(self, fd: int, interface: str, index: int) -> None:
@@ -304,25 +308,27 @@ class Prover:
         if pool["tracking"] == "always" or slot["state"] == "tracked":
             _flows.forget(self._tables, _record(packet))
 
+    def _find_out(self, hop: Hop) -> None:
+        """Lets the kernel look for a neighbour: XDP only takes what the kernel knows."""
+        now = time.monotonic()
+        if hop.interface is None or now - self._sought.get(hop, -FIND_EVERY) < FIND_EVERY:
+            return
+        self._sought = {h: at for h, at in self._sought.items() if now - at < FIND_EVERY}
+        self._sought[hop] = now
+        with contextlib.suppress(_links.LinkError):
+            index = _links.interface(hop.interface).index
+            with _links.netlink() as ip:
+                ip.neigh("replace", dst=hop.address, ifindex=index, state="none", flags=_NTF_USE)
+
     def _unresolved_text(self, unresolved: Mapping[str, Hop]) -> str:
         """Why no packet has a next hop; whoever is not known yet is asked for."""
         for hop in unresolved.values():
             if hop.result == "no_neighbour":
-                _find_out(hop)
+                self._find_out(hop)
         backend, hop = next(iter(unresolved.items()))
         why = _nexthop.explain(hop, backend, self._ingress[0], _nexthop.neighbour_state(hop))
         more = f" (and so for {len(unresolved)} backends)" if len(unresolved) > 1 else ""
         return f"no next hop: {why}{more}"
-
-
-def _find_out(hop: Hop) -> None:
-    """Lets the kernel look for a neighbour: XDP only takes what the kernel knows."""
-    if hop.interface is None or hop.address is None:
-        return
-    with contextlib.suppress(_links.LinkError):
-        index = _links.interface(hop.interface).index
-        with _links.netlink() as ip:
-            ip.neigh("replace", dst=hop.address, ifindex=index, state="none", flags=_NTF_USE)
 
 
 def _said(answer: Explanation) -> str:
