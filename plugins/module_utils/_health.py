@@ -170,7 +170,11 @@ def kept(healths: Mapping[Key, Health], fleet: Fleet) -> Healths:
 
 
 def apply_health(
-    healths: Healths, tables: Tables, state_dir: Path, patience: float = PATIENCE
+    healths: Healths,
+    tables: Tables,
+    state_dir: Path,
+    patience: float = PATIENCE,
+    most: int | None = None,
 ) -> Outcome:
     """Makes file and kernel hold this health of all backends, as the node's only writer.
 
@@ -178,16 +182,24 @@ def apply_health(
     does not hold a pool as it was applied, the file is written and the rest waits for the next run
     of services: a warning names it. Raises LockError after `patience` seconds, and AppliedError,
     before anything is written.
+
+    most: how many rings are built at most, about 0.1 s each; pools that have the same backends
+    share one. The result's data tell how many pools are left for another call (`left`), and what
+    was killed or failed on its way is done by another call, too.
     """
     with writer(state_dir, "l4lb-agent", patience=patience):
         last = applied_services(state_dir)
         if last is None:
-            return Outcome(False)
-        return set_health(healths, last, tables, state_dir)
+            return Outcome(False, data={"left": 0})
+        return set_health(healths, last, tables, state_dir, most)
 
 
 def set_health(
-    healths: Healths, last: Mapping[str, Any], kernel: Kernel, state_dir: Path
+    healths: Healths,
+    last: Mapping[str, Any],
+    kernel: Kernel,
+    state_dir: Path,
+    most: int | None = None,
 ) -> Outcome:
     """As apply_health; the caller is the only writer. last: what was applied.
 
@@ -197,7 +209,8 @@ def set_health(
     applied = _effective(last, overrides, state_dir)
     wanted = {key: h for key, h in healths.items() if key[1] in applied.get(key[0], ())}
     actual = kernel.actual()
-    names, lacking = _concerned(applied, wanted, actual)
+    all_names, lacking = _concerned(applied, wanted, actual)
+    names = _first(all_names, applied, wanted, most)
     fleet = parse({name: last["pools"][name] for name in names}, [])
     fleet = weighed(_overrides.overridden(fleet, overrides)[0], wanted)
     now = now_tick()
@@ -208,20 +221,21 @@ def set_health(
     if plan.changed:
         _plan.apply(plan, kernel, now_tick)
         _plan.verify(plan, fleet, kernel, now, names)
-    return _outcome(plan, news, lacking)
+    return _outcome(plan, news, lacking, len(all_names) - len(names))
+
+
+Members = dict[str, Backend]
+"""A pool's backends by address."""
 
 
 def _effective(
     last: Mapping[str, Any], overrides: Overrides, state_dir: Path
-) -> dict[str, dict[str, Backend]]:
-    """What was applied, overrides included: each pool's backends by address."""
+) -> dict[str, Members]:
+    """What was applied, overrides included, by pool."""
     try:
-        return {
+        applied = {
             name: {
-                each["address"]: _overrides.overridden_backend(
-                    Backend(each["address"], each["weight"], each["state"]),
-                    overrides.get((name, each["address"]), _overrides.Override()),
-                )
+                each["address"]: Backend(each["address"], each["weight"], each["state"])
                 for each in pool["backends"]
             }
             for name, pool in last["pools"].items()
@@ -230,13 +244,18 @@ def _effective(
         raise AppliedError(
             f"cannot use {state_dir / SERVICES_FILE}: remove it and apply again"
         ) from error
+    for (name, address), override in overrides.items():
+        members = applied.get(name, {})
+        if address in members:
+            members[address] = _overrides.overridden_backend(members[address], override)
+    return applied
 
 
 def _concerned(
-    applied: Mapping[str, Mapping[str, Backend]], healths: Mapping[Key, Health], actual: Actual
-) -> tuple[set[str], list[str]]:
-    """The pools that the kernel holds in another way, by name; and those whose backends it does
-    not hold at all as they were applied.
+    applied: Mapping[str, Members], healths: Mapping[Key, Health], actual: Actual
+) -> tuple[list[str], list[str]]:
+    """The pools that the kernel holds in another way, those first in which a backend falls; and
+    those whose backends it does not hold at all as they were applied.
 
     A killed writer may have left a pool's entry without a ring (digest 0): that one, too.
     """
@@ -245,18 +264,20 @@ def _concerned(
         if backend.state != "removed" and backend.pool in held:
             held[backend.pool][backend.address] = backend
     indices = {pool.name: index for index, pool in actual.pools.items()}
-    names, lacking = set(), []
-    for name, backends in applied.items():
+    falling, others, lacking = [], [], []
+    for name, members in applied.items():
         index = indices.get(name, -1)
         entries = held.get(index, {})
-        if index < 0 or entries.keys() != backends.keys():
+        if index < 0 or entries.keys() != members.keys():
             lacking.append(name)
-        elif not actual.pools[index].ring_digest or any(
-            entries[backend.address] != _entry(index, backend, healths.get((name, backend.address)))
-            for backend in backends.values()
-        ):
-            names.add(name)
-    return names, lacking
+            continue
+        wanted = [_entry(index, b, healths.get((name, b.address))) for b in members.values()]
+        differing = [entry for entry in wanted if entries[entry.address] != entry]
+        if any(entry.health != "up" for entry in differing):
+            falling.append(name)
+        elif differing or not actual.pools[index].ring_digest:
+            others.append(name)
+    return falling + others, lacking
 
 
 def _entry(pool: int, backend: Backend, health: Health | None) -> BackendEntry:
@@ -266,7 +287,28 @@ def _entry(pool: int, backend: Backend, health: Health | None) -> BackendEntry:
     return BackendEntry(pool, backend.address, weight, backend.state, word)
 
 
-def _outcome(plan: _plan.Plan, news: bool, lacking: list[str]) -> Outcome:
+def _first(
+    names: list[str],
+    applied: Mapping[str, Members],
+    healths: Mapping[Key, Health],
+    most: int | None,
+) -> list[str]:
+    """The first of them, as far as they need `most` different rings."""
+    if most is None:
+        return names
+    rings: set[frozenset[BackendEntry]] = set()
+    first = []
+    for name in names:
+        ring = frozenset(
+            _entry(0, b, healths.get((name, b.address))) for b in applied[name].values()
+        )
+        if ring in rings or len(rings) < most:
+            rings.add(ring)
+            first.append(name)
+    return first
+
+
+def _outcome(plan: _plan.Plan, news: bool, lacking: list[str], left: int) -> Outcome:
     shares = {name: each.percent() for name, each in plan.pool_shares.items()}
     warnings = [
         f"the kernel does not hold pools as they were applied (an interrupted run, or maps made "
@@ -276,7 +318,7 @@ def _outcome(plan: _plan.Plan, news: bool, lacking: list[str]) -> Outcome:
         plan.changed or news,
         plan.before,
         plan.after,
-        {"plan": {"pools": shares}},
+        {"plan": {"pools": shares}, "left": left},
         _predict.sentences(plan.pool_shares, {}),
         warnings if lacking else [],
     )

@@ -50,6 +50,9 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._tables import PROTOCOLS,
 PATIENCE = 0.5
 """Seconds that the agent waits for another writer: it has more to do, and its turn comes again."""
 
+_NEVER = 1 << 40
+"""A tick that does not come."""
+
 _LAG = 1
 """Ticks by which a ring may have reached the packets after the tick that its slots name."""
 
@@ -57,6 +60,7 @@ _LAG = 1
 class Node(Kernel, Protocol):
     """What `_tables.Tables` offers and a test can fake."""
 
+    def ring_id(self, pool: int) -> int: ...
     def settings(self) -> dict[str, Any]: ...
 
 
@@ -78,6 +82,20 @@ class Settled:
     after: int
     busy: int
 
+
+@dataclass(frozen=True)
+class Seen:
+    """A ring as it was read: how many slots were tracked, the oldest of them since which tick."""
+
+    ring: int
+    tracked: int
+    oldest: int
+
+
+Memory = dict[int, Seen]
+"""What is known of the rings of the pools. A ring is only ever replaced, so one that has the same
+id has the same slots, and need not be read until its oldest tracked slot is old enough.
+"""
 
 _QUIET, _BUSY = 1, 2
 
@@ -128,10 +146,16 @@ def settle_node(pins: Path, source: Path, state_dir: Path, dry: bool = False) ->
     return done
 
 
-def settle_tables(tables: Tables, state_dir: Path, patience: float = PATIENCE) -> Outcome:
-    """As `settle_node`, on tables that are open: for the agent, which does it every minute."""
+def settle_tables(
+    tables: Tables, state_dir: Path, memory: Memory | None = None, patience: float = PATIENCE
+) -> Outcome:
+    """As `settle_node`, on tables that are open: for the agent, which does it every minute.
+
+    memory: the caller's, for as long as these tables are open; spares it from reading all rings
+    each time.
+    """
     with writer(state_dir, "l4lb-agent", patience=patience) as waited:
-        done = outcome(settle(tables, now_tick()))
+        done = outcome(settle(tables, now_tick(), memory=memory))
     done.warnings += waited
     return done
 
@@ -162,17 +186,27 @@ def outcome(pools: Collection[Settled]) -> Outcome:
     )
 
 
-def settle(tables: Node, now: int, dry: bool = False, flows: FlowTables = _flows) -> list[Settled]:
+def settle(
+    tables: Node,
+    now: int,
+    dry: bool = False,
+    flows: FlowTables = _flows,
+    memory: Memory | None = None,
+) -> list[Settled]:
     """Settles what can be settled; returns the pools that have tracked slots, or had, by name.
 
     now: the tick, read under the writer's lock and before this is called. dry: writes nothing.
     Reads the flow tables only when a slot is old enough, and rewrites only rings that change.
+    memory: of earlier calls on these tables; kept up to date.
     """
     actual = tables.actual()
+    memory = {} if memory is None else memory
     before: dict[int, int] = {}
     watched: dict[int, _Watch] = {}
-    for index, slots in _tracked(tables, actual):
-        before[index] = slots.tracked_count()
+    for index, seen, slots in _tracked(tables, actual, memory, now):
+        before[index] = seen.tracked
+        if slots is None:
+            continue
         watch = _watch(actual.pools[index], slots, now)
         if watch.count(_QUIET):
             watched[index] = watch
@@ -192,12 +226,26 @@ def settle(tables: Node, now: int, dry: bool = False, flows: FlowTables = _flows
     return sorted(results, key=lambda each: each.pool)
 
 
-def _tracked(tables: Node, actual: Actual) -> Iterator[tuple[int, Slots]]:
-    """The rings with tracked slots, by pool."""
-    for index in actual.pools:
-        slots = tables.ring(index)
-        if slots is not None and slots.tracked_count():
-            yield index, slots
+def _tracked(
+    tables: Node, actual: Actual, memory: Memory, now: int
+) -> Iterator[tuple[int, Seen, Slots | None]]:
+    """The pools whose rings have tracked slots; with these where one may be old enough."""
+    for index in set(memory) - set(actual.pools):
+        del memory[index]
+    for index, pool in actual.pools.items():
+        seen, slots = memory.get(index), None
+        number = tables.ring_id(index)
+        if seen is None or seen.ring != number or now - seen.oldest > _age(pool):
+            slots = tables.ring(index)
+            seen = memory[index] = _seen(number, slots)
+        if seen.tracked:
+            yield index, seen, slots
+
+
+def _seen(number: int, slots: Slots | None) -> Seen:
+    count = 0 if slots is None else slots.tracked_count()
+    oldest = min(filter(None, slots.tracked)) if slots is not None and count else _NEVER
+    return Seen(number, count, oldest)
 
 
 def _watch(pool: PoolEntry, slots: Slots, now: int) -> _Watch:
@@ -207,7 +255,12 @@ def _watch(pool: PoolEntry, slots: Slots, now: int) -> _Watch:
 
 
 def _settled(pool: PoolEntry, slots: Slots, now: int, busy: Collection[int] = ()) -> Slots:
-    return _rings.settle(slots, now, max(pool.settle, pool.udp_transition) + _LAG, busy)
+    return _rings.settle(slots, now, _age(pool), busy)
+
+
+def _age(pool: PoolEntry) -> int:
+    """Ticks for longer than which a slot has to be tracked."""
+    return max(pool.settle, pool.udp_transition) + _LAG
 
 
 def _services(actual: Actual, watched: Mapping[int, _Watch]) -> _Services:

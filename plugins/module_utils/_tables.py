@@ -138,12 +138,18 @@ class Tables:
             health=self.words.word("health", leaf.health),
         )
 
+    def ring_id(self, pool: int) -> int:
+        """Names the live ring of a pool: one that is replaced has another. 0 when it has none."""
+        number = ct.c_uint32()
+        _bpf.look_up(self.table("rings").map_fd, ct.c_uint32(pool), number)
+        return number.value
+
     def ring(self, pool: int) -> Slots | None:
         """The live ring of a pool; None when it has none."""
-        number = ct.c_uint32()
-        if not _bpf.look_up(self.table("rings").map_fd, ct.c_uint32(pool), number):
+        number = self.ring_id(pool)
+        if not number:
             return None
-        with _bpf.closing(_bpf.open_map(number.value)) as fd:
+        with _bpf.closing(_bpf.open_map(number)) as fd:
             return Slots.from_bytes(_bpf.read_array(fd, self.sizes.ring * SLOT_BYTES))
 
     def named_by_flows(self) -> set[int]:

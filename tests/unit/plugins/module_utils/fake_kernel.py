@@ -36,6 +36,7 @@ class FakeKernel:
     addresses: set[str] = field(default_factory=set)
     writes: int = 0
     dies_at: int | None = None
+    ring_ids: dict[int, int] = field(default_factory=dict)
 
     def actual(self) -> Actual:
         return Actual(
@@ -48,6 +49,9 @@ class FakeKernel:
 
     def ring(self, pool: int) -> Slots | None:
         return self.rings.get(pool)
+
+    def ring_id(self, pool: int) -> int:
+        return self.ring_ids.get(pool, 1) if pool in self.rings else 0
 
     def named_by_flows(self) -> set[int]:
         return self.flows
@@ -72,6 +76,7 @@ class FakeKernel:
     def put_ring(self, pool: int, slots: Slots) -> None:
         self._write()
         self.rings[pool] = slots
+        self.ring_ids[pool] = 1 + self.writes
 
     def put_backend(self, index: int, backend: BackendEntry, fresh: bool) -> None:
         self._write()

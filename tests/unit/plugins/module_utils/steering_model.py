@@ -92,6 +92,8 @@ class Node:
     living: set[int] = field(default_factory=set)
     flows: dict[Flow, Record] = field(default_factory=dict)
     meanwhile: Callable[[], None] = no_packets
+    memory: _settle.Memory = field(default_factory=dict)
+    rings: int = 1
 
     def __post_init__(self) -> None:
         self.slots = Slots.empty(self.size)
@@ -101,12 +103,13 @@ class Node:
         self.weights, self.living = dict(weights), set(living)
         desired = ring(weights, self.size)
         self.slots = _rings.advance(self.slots, desired, living, self.now)
+        self.rings += 1
         return desired
 
     def settle(self, meanwhile: Callable[[], None] = no_packets) -> None:
         """What the agent does from time to time; `meanwhile` is called again and again."""
         self.meanwhile = meanwhile
-        _settle.settle(self, self.now, flows=self)  # type: ignore[arg-type]
+        _settle.settle(self, self.now, flows=self, memory=self.memory)  # type: ignore[arg-type]
         self.meanwhile = no_packets
 
     def settings(self) -> dict[str, Any]:
@@ -130,6 +133,11 @@ class Node:
         assert pool == 0
         self.meanwhile()
         self.slots = slots
+        self.rings += 1
+
+    def ring_id(self, pool: int) -> int:
+        assert pool == 0
+        return self.rings
 
     def records(self, tables: Node) -> Iterator[tuple[Any, ...]]:
         """As `_flows.records`: what is there all the time is seen, as it is when its turn comes."""

@@ -255,6 +255,27 @@ def test_file_of_services_of_another_hand_is_named(tmp_path: Path, broken: dict[
     assert known(tmp_path) is None
 
 
+def test_rings_are_built_a_few_at_a_time_and_those_first_that_somebody_leaves(
+    tmp_path: Path,
+) -> None:
+    pools = {f"p{i}": {"backends": [{"address": A}, {"address": B}]} for i in range(4)}
+    pools["p3"]["backends"][0]["weight"] = 7
+    last = parse(pools, []).as_dict()
+    kernel = FakeKernel()
+    bring(kernel, tmp_path, parse(pools, []))
+    slow, falls = Health("up", 10), {(f"p{i}", A): DOWN for i in (1, 2, 3)}
+    wanted: Healths = {("p0", B): slow, **falls}
+    left = []
+    for alike in ({"p1", "p2"}, {"p3"}, {"p0"}, set()):
+        before = kernel.current()
+        outcome = set_health(wanted, last, kernel, tmp_path, most=1)
+        left.append(outcome.data["left"])
+        assert {name for name in pools if kernel.current()[name] != before[name]} == alike
+        assert outcome.changed == bool(alike)
+        assert load(tmp_path) == wanted
+    assert left == [2, 1, 0, 0]
+
+
 # --- the other writers honour it ---
 
 

@@ -7,6 +7,7 @@ That no flow breaks by it, whatever packets do meanwhile, is test_steering's.
 
 from __future__ import annotations
 
+import copy
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -268,3 +269,40 @@ def test_outcome_has_a_line_for_each_pool_with_tracked_slots() -> None:
     assert done.data["settled"]["web"] == {"before": 1234, "after": 2, "busy": 2}
     assert done.notes == ["pool web: 2 slots stay tracked for flows on other backends"]
     assert not outcome([Settled("dns", 3, 3, 0)]).changed
+
+
+# --- what is remembered of rings ---
+
+
+class Watched(Node):
+    """Notes which rings are read."""
+
+    def ring(self, pool: int) -> Slots | None:
+        self.__dict__.setdefault("read", []).append(pool)
+        return super().ring(pool)
+
+
+def test_rings_are_read_again_only_when_one_is_new_or_old_enough() -> None:
+    node, memory = Watched(), {}
+    node.pool(0, "settled", ring(A, 0, 0))
+    young = ring(A, B, NOW - 3)
+    young.tracked[5] = NOW - 7
+    node.pool(1, "young", young)
+
+    def read_at(now: int) -> list[int]:
+        node.__dict__["read"] = []
+        expected = settle(copy.deepcopy(node), now, dry=True, flows=Flows())
+        assert settle(node, now, flows=Flows(), memory=memory) == expected
+        return list(node.__dict__["read"])
+
+    assert read_at(NOW) == [0, 1]
+    assert read_at(NOW + 1) == []
+    node.put_ring(0, ring(B, A, NOW))
+    assert read_at(NOW + 2) == [0]
+    due = NOW - 7 + SETTLE + 2
+    assert read_at(due - 1) == []
+    assert read_at(due) == [1]
+    assert node.rings[1].tracked_count() == SIZE - 1
+    del node.pools[0]
+    read_at(due)
+    assert set(memory) == {1}
