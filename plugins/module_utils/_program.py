@@ -37,6 +37,9 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._wanted import Wanted
 KEY_MAP = {"balancer": "settings", "decap": "tunnel_ends"}
 """The programs there are, and a map that only ours uses: by it we know our own."""
 
+OLD, PREVIOUS = "balancer_old", "balancer_previous"
+"""Pins of the program before an upgrade, during it and after it (_upgrade_state.py)."""
+
 XDP_PASS = 2
 
 
@@ -301,7 +304,7 @@ def detach(wanted: Wanted) -> None:
 
 def is_detached(wanted: Wanted) -> bool:
     """Whether detach would find nothing to do."""
-    if any((wanted.pins / name).exists() for name in (wanted.name, *pin_names(wanted.unit))):
+    if any(pin.exists() for pin in _pins(wanted)):
         return False
     running = (_links.xdp(name).program_id for name in wanted.interfaces)
     return not any(number and is_ours(wanted.name, _info(number)) for number in running)
@@ -312,6 +315,12 @@ def _info(program_id: int) -> _bpf.ProgramInfo:
         return _bpf.program_info(fd)
 
 
+def _pins(wanted: Wanted) -> list[Path]:
+    """Every pin that is this program's."""
+    programs = [wanted.name, OLD, PREVIOUS] if wanted.name == "balancer" else [wanted.name]
+    return [wanted.pins / name for name in (*programs, *pin_names(wanted.unit))]
+
+
 def _remove_pins(wanted: Wanted) -> None:
-    for name in (wanted.name, *pin_names(wanted.unit)):
-        (wanted.pins / name).unlink(missing_ok=True)
+    for pin in _pins(wanted):
+        pin.unlink(missing_ok=True)
