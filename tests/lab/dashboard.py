@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The dashboard without Grafana: a real Prometheus answers the queries of its panels.
 
-python tests/lab/dashboard.py URL OUT.svg [--minutes 15]
+python -m tests.lab.dashboard URL OUT.svg [--minutes 15] [--rows 3]
 
 dashboard_picture.py draws what came.
 """
@@ -170,13 +170,14 @@ def main() -> None:
     parser.add_argument("url", help="of Prometheus, http://127.0.0.1:9090")
     parser.add_argument("out", type=Path, help="picture, .svg or .png")
     parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--rows", type=int, help="only the first so many rows of the dashboard")
     parser.add_argument("--interval", type=float, default=2, help="of scraping, in seconds")
     given = parser.parse_args()
     from tests.lab.dashboard_picture import draw  # needs matplotlib, as the benchmarks do
 
     end = time.time()
     panels = evaluate(Asker(given.url), end - given.minutes * 60, end, given.interval)
-    draw(panels, given.out)
+    draw(panels, given.out, given.rows)
 
 
 if __name__ == "__main__":

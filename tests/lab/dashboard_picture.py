@@ -29,17 +29,22 @@ _LEGEND_ROWS = 4
 mpl.rcParams.update({"svg.hashsalt": "l4lb.xdp", "font.size": 8.5, "svg.fonttype": "none"})
 
 
-def draw(panels: Sequence[Panel], out: Path) -> None:
-    """Writes the picture; its kind is that of the file's name."""
+def draw(panels: Sequence[Panel], out: Path, rows: int | None = None) -> None:
+    """Writes the picture; its kind is that of the file's name. rows: only the first so many."""
+    tops = [p.definition["gridPos"]["y"] for p in panels if p.definition["type"] == "row"]
+    end = tops[rows] if rows is not None and rows < len(tops) else math.inf
+    panels = [panel for panel in panels if panel.definition["gridPos"]["y"] < end]
     height = max(p.definition["gridPos"]["y"] + p.definition["gridPos"]["h"] for p in panels)
     figure = Figure(figsize=(COLUMNS * CELL_WIDTH, height * CELL_HEIGHT), facecolor=BACK)
+    moments = [at for panel in panels for series in panel.series for at, _v in series.points]
+    span = datetime.fromtimestamp(min(moments)), datetime.fromtimestamp(max(moments))
     for panel in panels:
-        _draw(figure, panel, height)
+        _draw(figure, panel, height, span)
     metadata = {"Date": None} if out.suffix == ".svg" else None
     figure.savefig(out, metadata=metadata, dpi=100, facecolor=BACK)
 
 
-def _draw(figure: Figure, panel: Panel, rows: int) -> None:
+def _draw(figure: Figure, panel: Panel, rows: int, span: tuple[datetime, datetime]) -> None:
     at, kind = panel.definition["gridPos"], panel.definition["type"]
     gap_x, gap_y = 0.1 / COLUMNS, 0.12 / rows
     left, bottom = at["x"] / COLUMNS + gap_x, 1 - (at["y"] + at["h"]) / rows + gap_y
@@ -80,6 +85,7 @@ def _draw(figure: Figure, panel: Panel, rows: int) -> None:
     )
     axes = figure.add_axes(box, facecolor=CARD)
     _frame(axes)
+    axes.set_xlim(*span)
     if not panel.series:
         axes.set_yticks([])
         axes.text(0.5, 0.5, "no data", color=FAINT, transform=axes.transAxes, ha="center")
@@ -128,13 +134,19 @@ def _lines(axes: Axes, panel: Panel) -> None:
     axes.set_ylim(
         defaults["min"] if defaults.get("min") is not None else low, defaults.get("max", high)
     )
-    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=defaults["unit"] == "short"))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _at: unit(value)))
     _time_axis(axes)
 
 
 def _colours(panel: Panel) -> list[str]:
-    return [PALETTE[i % len(PALETTE)] for i in range(len(panel.series))]
+    fixed = {
+        override["matcher"]["options"]: NAMED[override["properties"][0]["value"]["fixedColor"]]
+        for override in panel.definition["fieldConfig"]["overrides"]
+    }
+    return [
+        fixed.get(series.name, PALETTE[i % len(PALETTE)]) for i, series in enumerate(panel.series)
+    ]
 
 
 def _timeline(axes: Axes, panel: Panel) -> None:

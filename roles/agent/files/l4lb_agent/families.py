@@ -53,10 +53,10 @@ METRICS: Mapping[str, Metric] = {
     "l4lb_packets_total": _counter(
         "Packets that came in by a balancing interface, by what became of them.",
         "verdict",
-        "verdicts, 15",
+        "verdicts, about 15",
     ),
     "l4lb_bytes_total": _counter(
-        "Bytes of the same packets, as their IP headers say.", "verdict", "verdicts, 15"
+        "Bytes of the same packets, as their IP headers say.", "verdict", "verdicts, about 15"
     ),
     "l4lb_service_packets_total": _counter(
         "Packets sent on to backends of the service.", "service", _SERVICES

@@ -15,9 +15,9 @@ from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import endpoint
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables
-from ansible_collections.l4lb.xdp.plugins.module_utils._trace import Filter, Trace
+from ansible_collections.l4lb.xdp.plugins.module_utils._trace import Filter, Trace, TraceError
 from l4lb_agent.cli import here
-from l4lb_agent.cli.main import WELL
+from l4lb_agent.cli.main import USAGE, WELL, CliError
 from l4lb_agent.cli.output import BAD, DOUBTFUL, GOOD, QUIET, console, note, text
 
 
@@ -26,7 +26,12 @@ def run(given: argparse.Namespace) -> int:
     here.require_root(given)
     chosen = Filter(given.sample, given.service, given.client, given.verdict)
     out = console()
-    with Trace(Tables(given.pins, given.source), chosen) as trace:
+    tables = Tables(given.pins, given.source)
+    try:
+        wanted = Trace(tables, chosen)
+    except TraceError as error:
+        raise CliError(str(error), USAGE) from error
+    with wanted as trace:
         if sys.stdout.isatty() and not given.json:
             note("tracing; ctrl-C ends")
         try:
@@ -56,7 +61,7 @@ def line(event: Any) -> Any:
     when = time.strftime("%H:%M:%S", time.localtime(event.time))
     verdict = event.verdict
     style = BAD if verdict.startswith("drop_") else DOUBTFUL if verdict.startswith("pass") else GOOD
-    told = text(f"{when}.{int(event.time % 1 * 1000):03} ", QUIET)
+    told = text("").append(f"{when}.{int(event.time % 1 * 1000):03} ", style=QUIET)
     told.append(f"{verdict:16} ", style=style)
     if event.source:
         source = endpoint(event.source, event.source_port)
