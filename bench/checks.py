@@ -36,7 +36,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._config import HealthChec
 from bench import machine
 from l4lb_agent.checks import Answer, Subject, Target
 from l4lb_agent.judge import Judge
-from l4lb_agent.prober import Prober
+from l4lb_agent.prober import Prober, keep_pace
 from tests.dataplane.node import isolate
 
 RESULT = Path(__file__).parent / "results" / "checks.json"
@@ -171,6 +171,7 @@ def case(check: HealthCheck, count: int, silent: bool, tell: Any) -> None:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    keep_pace()
     tell.send(asyncio.run(run(subjects(check, count, silent))))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import resource
 import socket
 import time
@@ -103,6 +104,28 @@ def test_a_cancelled_probe_closes_its_socket() -> None:
 
     with listening() as (_listener, port):
         asyncio.run(cancel(port))
+
+
+def test_no_answer_leaves_work_for_the_collector_of_garbage() -> None:
+    """It runs seldom in an agent: see prober.keep_pace."""
+
+    async def work(port: int) -> None:
+        http = check_of(type="http")
+        cases = {
+            "ok": (TCP, Target("127.0.0.1", port)),
+            "connection refused": (TCP, Target("127.0.0.1", free_port())),
+            "timeout after 1 s": (http, Target("127.0.0.1", port)),
+            "cannot ask": (TCP, Target("127.0.0.1", port, 1, "192.0.2.99")),
+        }
+        await asked(TCP, Target("127.0.0.1", port))
+        gc.collect()
+        for text, (check, target) in cases.items():
+            answer = await asked(check, target)
+            assert answer.text.startswith(text)
+            assert gc.collect() == 0, text
+
+    with listening() as (_listener, port):
+        asyncio.run(work(port))
 
 
 def test_sockets_are_marked_and_bound() -> None:

@@ -81,7 +81,7 @@ class Wire:
         self._loop = asyncio.get_running_loop()
         self._set = _set_of(self._loop)
         self._waiter: Future[bool] | None = None
-        self._late: Exception | None = None
+        self._late = self._busy = False
         self.socket: AnySocket = _open(target, kind)
         self._fd = self.socket.fileno()
         self._datagrams = kind == socket.SOCK_DGRAM
@@ -100,18 +100,16 @@ class Wire:
             waiter.set_result(in_time)
 
     def _expire(self) -> None:
-        busy = self._loop.time() - self._deadline.when() > _BUSY
-        self._late = CannotAsk("this node is too busy to listen") if busy else TimeoutError()
+        self._late = True
+        self._busy = self._loop.time() - self._deadline.when() > _BUSY
         self.wake(False)
 
     async def _event(self) -> None:
-        in_time = not self._late
-        if in_time:
+        if not self._late:
             self._waiter = self._loop.create_future()
-            in_time = await self._waiter
-        if not in_time:
-            assert self._late is not None
-            raise self._late
+            if await self._waiter:
+                return
+        raise CannotAsk("this node is too busy to listen") if self._busy else TimeoutError
 
     async def connect(self) -> None:
         """A connected socket; for a stream, its peer has answered."""
