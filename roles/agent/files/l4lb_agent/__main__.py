@@ -25,7 +25,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from l4lb_agent import metrics, options
 from l4lb_agent.checks import Answer, Subject
 from l4lb_agent.judge import Judge
-from l4lb_agent.prober import Prober
+from l4lb_agent.prober import Prober, keep_pace
 from l4lb_agent.steward import Steward
 
 TURN = 0.5
@@ -81,6 +81,7 @@ class Agent:
             self.loop.add_signal_handler(number, self._stop)
         with ThreadPoolExecutor(1, "steward") as thread:
             await self.loop.run_in_executor(thread, self.steward.start)
+            keep_pace()
             self._serve()
             told: set[str] = set()
             while not self.stopping.is_set():
