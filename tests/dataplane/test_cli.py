@@ -5,6 +5,13 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import select
+import subprocess
+import sys
+import termios
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,3 +91,42 @@ def test_explain_says_the_way_and_ends_by_the_verdict(node: Node, l4lb: Run) -> 
     status, text, _ = l4lb("explain", "tcp", f"{CLIENT4}:4000", f"{VIP4}:81", "--json")
     assert status == WRONG
     assert json.loads(text)["verdict"] == "drop_unserved"
+
+
+def test_top_is_live_until_q_and_leaves_the_terminal_as_it_was(node: Node, tmp_path: Path) -> None:
+    node.serve(A)
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (30, 120))
+    before = termios.tcgetattr(theirs)
+    places = ["--pins", str(node.pins), "--source", str(SOURCE), "--run-dir", str(tmp_path)]
+    top = subprocess.Popen(
+        [sys.executable, "-m", "l4lb_agent.cli", "top", "--interval", "0.2", *places],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "PYTHONPATH": ":".join(sys.path), "TERM": "xterm"},
+    )
+    try:
+        shown = _shown(ours, "dropped a second")
+        assert A in shown
+        assert top.poll() is None
+        os.write(ours, b"xq")
+        assert _shown(ours, "\x1b[?1049l")  # back from the alternate screen
+        assert top.wait(20) == WELL
+        assert termios.tcgetattr(theirs) == before
+    finally:
+        top.kill()
+        top.wait()
+        os.close(ours)
+        os.close(theirs)
+
+
+def _shown(terminal: int, text: str) -> str:
+    """What the terminal shows until that comes."""
+    shown, until = "", time.monotonic() + 30
+    while text not in shown:
+        left = until - time.monotonic()
+        assert left > 0, f"{text!r} does not come: {shown[-500:]}"
+        if select.select([terminal], [], [], left)[0]:
+            shown += os.read(terminal, 65536).decode(errors="replace")
+    return shown

@@ -83,7 +83,7 @@ def _print_agent(out: Console, status: Mapping[str, Any], age: float) -> None:
     up = span(status["written"] - status["started"])
     out.print(
         text(here.hostname(), "bold"),
-        text(node["state"], style).append(since + told, style=""),
+        text(node["state"] or "announces nothing yet", style).append(since + told, style=""),
         text(f"(agent {status['pid']}, up {up}, last turn {age:.1f} s ago)", QUIET),
     )
     for reason in node["reasons"]:

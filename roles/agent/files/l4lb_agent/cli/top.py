@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import select
 import sys
 import termios
@@ -28,6 +29,7 @@ from l4lb_agent.counters import Reading, Traffic
 Pause = Callable[[float], bool]
 """Waits so many seconds; True: end now."""
 
+_END = frozenset(b"qQ\x1b\x04")
 _FRAME = 9
 """Lines of the screen that are no row of services or backends."""
 
@@ -70,8 +72,11 @@ def _keys() -> Iterator[Pause]:
     def pressed(seconds: float) -> bool:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            if select.select([terminal], [], [], left)[0] and sys.stdin.read(1) in "qQ\x1b":
-                return True
+            # Not by sys.stdin: what that has read ahead select does not see.
+            if select.select([terminal], [], [], left)[0]:
+                typed = os.read(terminal, 64)
+                if not typed or set(typed) & _END:
+                    return True
         return False
 
     try:
@@ -179,7 +184,7 @@ def _head(found: Mapping[str, Any], status: Mapping[str, Any] | None) -> Rendera
     line = text(here.hostname(), "bold")
     if status:
         announced = sum(each["announced"] for each in status["addresses"].values())
-        state = status["node"]["state"]
+        state = status["node"]["state"] or "announces nothing yet"
         style = GOOD if state == "announcing" and announced else DOUBTFUL
         line.append(f"  {state}, {announced} of {len(status['addresses'])} addresses", style=style)
     return line.append(
