@@ -44,6 +44,9 @@ HEALTHS = ("up", "down")
 PATIENCE = 0.5
 """Seconds that the agent waits for another writer: it has more to do, and its turn comes again."""
 
+AT_ONCE = 8
+"""Different rings that the agent builds in one turn, about a second's work."""
+
 Key = tuple[str, str]
 """A pool's name and the canonical address of its backend."""
 
