@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ansible_collections.l4lb.xdp.plugins.module_utils import _probe
 from ansible_collections.l4lb.xdp.plugins.module_utils._node import Request, apply_node
 
 from .agency import CHECK, Agency, until
@@ -159,3 +160,14 @@ def test_a_service_that_is_gone_is_announced_no_more(agency: Agency) -> None:
         agency.serve(health_check=CHECK)
 
     until(lambda: agency.announced() == ALL)
+
+
+def test_without_routes_nobody_falls_and_they_come_back(agency: Agency) -> None:
+    with agency.fleet.node.inside():
+        assert _probe.remove()
+        until(lambda: agency.fleet.probes.intact())
+
+    before = {each["address"]: each["asked"] for each in agency.status()["backends"]}
+    until(lambda: all(e["asked"] > before[e["address"]] for e in agency.status()["backends"]))
+    assert set(agency.health().values()) == {"up"}
+    assert agency.announced() == ALL

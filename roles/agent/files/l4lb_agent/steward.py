@@ -49,6 +49,9 @@ from l4lb_agent.judge import Judge
 from l4lb_agent.options import Options
 from l4lb_agent.subjects import probed_addresses, sources_of, subjects
 
+SYNC = 60.0
+"""Seconds after which the routes of probes are looked at in full, though they seem intact."""
+
 Watch = Callable[[Collection[Subject]], None]
 
 log = logging.getLogger("l4lb-agent")
@@ -56,11 +59,16 @@ log = logging.getLogger("l4lb-agent")
 
 @dataclass
 class Kernel:
-    """What is open while the maps are the same."""
+    """What is open while the maps are the same.
+
+    behind: rings may not be as health.json says: at first, since a killed agent may have left them.
+    """
 
     tables: Tables
     gate: Gate
     probes: Probes | None = None
+    rings: _settle.Memory = field(default_factory=dict)
+    behind: bool = True
 
 
 @dataclass
@@ -95,7 +103,9 @@ class Steward:
         )
         self._told: Mapping[str, Any] = {}
         self._started = time.time()
-        self._settled = time.monotonic()
+        self._settled = self._synced = time.monotonic()
+        self._asked: list[Subject] = []
+        self._unrouted = False  # others are wanted, or some are missing
         self._kept: frozenset[str] = frozenset()  # announced before this start, not yet refuted
         files = (SERVICES_FILE, _overrides.OVERRIDES_FILE)
         self._files = Watched([options.state_dir / name for name in files])
@@ -114,6 +124,8 @@ class Steward:
         with self._may_fail():
             self._open()
             self._read()
+        with self._may_fail():
+            self._mend_routes()
         with self._may_fail():
             again = self._act()
         with self._may_fail():
@@ -135,6 +147,8 @@ class Steward:
         """The maps, anew when they were made anew."""
         if not self._maps.news() and self.kernel:
             return
+        if self.kernel:
+            self.kernel.gate.close()
         self.kernel = None
         try:
             tables = Tables(self.options.pins, self.options.source)
@@ -170,8 +184,8 @@ class Steward:
             for index, each in actual.backends.items()
             if each.pool in names and each.state != "removed"
         }
-        asked = subjects(fleet, indices, sources_of(kernel.tables.settings()))
-        self._prepare_probes(kernel, asked)
+        self._asked = subjects(fleet, indices, sources_of(kernel.tables.settings()))
+        self._unrouted = True
         checks = {
             (pool.name, backend.address): pool.health_check
             for pool in fleet.pools
@@ -179,17 +193,37 @@ class Steward:
         }
         down = [key for key, health in self.known.healths.items() if health.health == "down"]
         self.judge.watch(checks, down)
-        self._watch(asked)
         self.known.fleet, self.known.digest = fleet, digest
 
-    def _prepare_probes(self, kernel: Kernel, asked: Collection[Subject]) -> None:
-        addresses = probed_addresses(asked)
-        if not addresses and kernel.probes is None:
+    def _mend_routes(self) -> None:
+        """The routes of probes: when others are wanted, when some are missing, and now and then.
+        Without them a probe says nothing of a backend, so nobody is asked through the tunnel.
+        """
+        kernel = self.kernel
+        if kernel is None or not (self._unrouted or self._is_stale(kernel.probes)):
             return
-        if kernel.probes is None:
+        try:
+            self._sync_routes(kernel)
+        except L4lbError:
+            self._unrouted = True
+            self._watch([each for each in self._asked if not probed_addresses([each])])
+            raise
+        self._unrouted = False
+        self._watch(self._asked)
+
+    def _is_stale(self, probes: Probes | None) -> bool:
+        if probes is None:
+            return False
+        return not probes.intact() or time.monotonic() - self._synced > SYNC
+
+    def _sync_routes(self, kernel: Kernel) -> None:
+        addresses = probed_addresses(self._asked)
+        if addresses and kernel.probes is None:
             kernel.probes = Probes(self.options.pins, self.options.source, kernel.tables.sizes)
-        settings = kernel.tables.settings()
-        kernel.probes.sync(addresses, settings["source_ipv4"], settings["source_ipv6"])
+        if kernel.probes is not None:
+            settings = kernel.tables.settings()
+            kernel.probes.sync(addresses, settings["source_ipv4"], settings["source_ipv6"])
+        self._synced = time.monotonic()
 
     # --- what follows from it ---
 
@@ -205,12 +239,14 @@ class Steward:
         addresses, known.reasons = announcements(
             known.findings, known.fleet, known.node, known.announced, now
         )
-        if wanted == known.healths:
+        if wanted == known.healths and not kernel.behind:
             self._announce(addresses)
             return False
         self._announce(addresses & known.announced)
-        done = _health.apply_health(wanted, kernel.tables, self.options.state_dir)
-        known.healths = wanted
+        done = _health.apply_health(
+            wanted, kernel.tables, self.options.state_dir, most=_health.AT_ONCE
+        )
+        known.healths, kernel.behind = wanted, bool(done.data["left"])
         self.problems += done.warnings
         for note in done.notes:
             log.info("%s", note)
@@ -276,7 +312,7 @@ class Steward:
         now = time.monotonic()
         if self.kernel and now - self._settled >= self.options.settle_interval:
             self._settled = now
-            _settle.settle_tables(self.kernel.tables, self.options.state_dir)
+            _settle.settle_tables(self.kernel.tables, self.options.state_dir, self.kernel.rings)
 
     # --- what is told ---
 
