@@ -55,7 +55,8 @@ class Agent:
         )
 
     def _hear(self, subject: Subject, answer: Answer) -> bool:
-        self.collector.heard(subject.check.type, answer.ok, answer.seconds)
+        if not answer.local:
+            self.collector.heard(subject.check.type, answer.ok, answer.seconds)
         before = self.judge.judgements().get(subject.key)
         keep = self.judge.hear(subject.key, answer, time.time())
         after = self.judge.judgements().get(subject.key)
