@@ -333,8 +333,7 @@ class Prover:
 
 def _said(answer: Explanation) -> str:
     """Why a packet goes to nobody."""
-    pool = f"pool {answer.pool['name']}: " if answer.pool else ""
-    return f"{pool}{answer.why[-1]} (l4lb.xdp.services brings back what was applied)"
+    return f"{answer.why[-1]} (l4lb.xdp.services brings back what was applied)"
 
 
 def _wrong_text(

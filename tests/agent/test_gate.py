@@ -159,10 +159,12 @@ def test_what_is_known_stays_known_while_the_service_is_the_same() -> None:
     assert agenda.services["s3"].reason == "wrong"
 
 
-def test_first_failure_of_what_was_proven_does_not_count_yet() -> None:
+def test_first_failure_does_not_count_yet() -> None:
     each = Proven(ServiceKey(A, 80, "tcp"), "web")
     each.hear("wrong", 0.0)
-    assert each.reason == "wrong", "it was never proven"
+    assert (each.reason, each.known) == (None, False)
+    each.hear("wrong", 0.5)
+    assert (each.reason, each.known) == ("wrong", True)
     each.hear(None, 1.0)
     assert (each.reason, each.doubtful) == (None, False)
     each.hear("wrong", 2.0)

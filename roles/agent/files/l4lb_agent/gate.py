@@ -131,6 +131,12 @@ def too_few(pool: Pool, healthy: int) -> list[str]:
     ]
 
 
+def _idle(pool: Pool, healthy: int) -> bool:
+    """Whether a pool's ring is empty as it should be: new flows go nowhere, old ones go on."""
+    nobody = not any(backend.state == "active" for backend in pool.backends)
+    return nobody or (not healthy and pool.all_down != "fail_open")
+
+
 # --- whose turn it is to be proven ---
 
 
@@ -138,8 +144,8 @@ def too_few(pool: Pool, healthy: int) -> list[str]:
 class Proven:
     """What is known of a service. reason: None when it forwards. at: of the last proof.
 
-    A proof that fails where one held is made again before it counts: a neighbour may be asked for
-    just then.
+    A proof that fails is made again before it counts: a neighbour may be asked for just then, or a
+    ring be about to be written.
     """
 
     key: ServiceKey
@@ -151,10 +157,11 @@ class Proven:
 
     def hear(self, reason: str | None, now: float) -> None:
         """What a proof says."""
-        first = reason is not None and self.known and self.reason is None and not self.shaken
-        if not first:
-            self.reason = reason
-        self.at, self.known, self.shaken = now, True, first
+        self.at = now
+        if reason is not None and self.reason is None and not self.shaken:
+            self.shaken = True
+            return
+        self.reason, self.known, self.shaken = reason, True, False
 
     def doubt(self) -> None:
         """Nothing is known any more."""
@@ -226,7 +233,6 @@ class Gate:
         self._compared = float("-inf")
         self._suspected = Differences()
         self._differences = Differences()
-        self._made: dict[str, int] = defaultdict(int)
         self._failed = 0
         self._maps = str(_bpf.map_info(tables.table("service_counters").map_fd).id)
         self._resume()
@@ -239,13 +245,14 @@ class Gate:
         return self._prover.counted
 
     def proofs(self) -> dict[str, Any]:
-        """For the status. maps: names the counters that `counted` belongs to."""
+        """For the status. made: packets. maps: names the counters that `counted` belongs to."""
+        counted = self._prover.counted
         return {
-            "made": sum(self._made.values()),
+            "made": sum(count.packets for count in counted.verdicts.values()),
             "failed": self._failed,
-            "services": dict(self._made),
+            "services": {name: count.packets for name, count in counted.services.items()},
             "maps": self._maps,
-            "counted": self._prover.counted.as_dict(),
+            "counted": counted.as_dict(),
         }
 
     def check(self, fleet: Fleet, healthy: Mapping[str, int], now: float) -> Findings:
@@ -259,7 +266,7 @@ class Gate:
         self._look(now)
         if self._running.interface:
             self._compare(now)
-            self._prove(now)
+            self._prove(now, {p.name for p in fleet.pools if _idle(p, healthy.get(p.name, 0))})
         hold_until = now if self._well_since is None else self._well_since + self._options.hold
         return Findings(
             list(self._running.reasons),
@@ -307,22 +314,26 @@ class Gate:
         if found and not self._differences:
             self._applied.forget()  # look again at the next turn
 
-    def _prove(self, now: float) -> None:
+    def _prove(self, now: float, idle: Collection[str]) -> None:
+        """idle: pools whose backends are nowhere in a ring, which is not for this node to mend."""
         doubtful, again = self._agenda.due(now)
         self._prover.renew()
         began = time.monotonic()
         for name in doubtful:
-            self._prove_one(name, now)
+            self._prove_one(name, now, idle)
             if time.monotonic() - began > BURST:
                 break
         for name in again:
-            self._prove_one(name, now)
+            self._prove_one(name, now, idle)
 
-    def _prove_one(self, name: str, now: float) -> None:
+    def _prove_one(self, name: str, now: float, idle: Collection[str]) -> None:
         service = self._agenda.services[name]
         reason = self._prover.prove(service.key)
+        if reason is not None and service.pool in idle:
+            service.doubt()
+            service.at = now
+            return
         service.hear(reason, now)
-        self._made[name] += 1
         self._failed += reason is not None
 
     def _of_services(self, fleet: Fleet) -> Iterator[tuple[str, list[str]]]:
