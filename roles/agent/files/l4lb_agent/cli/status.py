@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -27,6 +27,9 @@ from l4lb_agent.cli.output import (
     table,
     text,
 )
+
+ROWS = 20
+"""Of a table at most; --json has all."""
 
 KERNEL_PARTS = ("program", "services", "pools", "backends")
 
@@ -88,52 +91,64 @@ def _print_agent(out: Console, status: Mapping[str, Any], age: float) -> None:
     )
     for reason in node["reasons"]:
         out.print(text(f"  announces nothing: {reason}", BAD))
-    _print_addresses(out, status)
-    _print_services(out, status)
-    _print_pools(out, status)
-    _print_backends(out, status)
-    for problem in status["problems"]:
-        out.print(text("problem:", BAD), text(problem))
+    _print_counts(out, status)
+    _section(out, ("not announced", "why"), _not_announced(status))
+    _section(out, ("gate does not hold", "where", "why"), _shut(status))
+    numbers = ("healthy", "backends", "minimum")
+    _section(out, ("pool", *numbers), _pools(status), right=numbers)
+    _section(out, ("pool", "backend down", "for", "answer"), _down(status))
+    _section(out, ("problem",), ((text(problem, BAD),) for problem in status["problems"]))
 
 
-def _print_addresses(out: Console, status: Mapping[str, Any]) -> None:
-    addresses = status["addresses"]
-    missing = {a: each["reasons"] for a, each in addresses.items() if not each["announced"]}
-    announced = len(addresses) - len(missing)
-    style = GOOD if not missing else DOUBTFUL if announced else BAD
+def _section(
+    out: Console, head: Sequence[str], rows: Iterable[Sequence[Any]], right: Sequence[str] = ()
+) -> None:
+    """A table, where there is anything to say."""
+    content = list(rows)
+    if content:
+        out.print()
+        out.print(table(head, content[:ROWS], right, wide=out.is_terminal))
+        if len(content) > ROWS:
+            out.print(text(f"and {len(content) - ROWS} more", QUIET))
+
+
+def _print_counts(out: Console, status: Mapping[str, Any]) -> None:
+    addresses, services = status["addresses"].values(), status["services"]
+    announced = sum(each["announced"] for each in addresses)
+    style = GOOD if announced == len(addresses) else DOUBTFUL if announced else BAD
     out.print(text(f"{announced} of {len(addresses)} addresses announced", style))
-    if missing:
-        rows = [(a, text("; ".join(reasons) or "not yet")) for a, reasons in missing.items()]
-        out.print(table(("not announced", "why"), rows, wide=out.is_terminal))
+    hold = sum(not each["reasons"] for each in services)
+    style = GOOD if hold == len(services) else DOUBTFUL
+    out.print(text(f"{hold} of {len(services)} gates of services hold", style))
 
 
-def _print_services(out: Console, status: Mapping[str, Any]) -> None:
-    services = status["services"]
-    shut = [each for each in services if each["reasons"]]
-    held = len(services) - len(shut)
-    out.print(text(f"{held} of {len(services)} services proven", GOOD if not shut else DOUBTFUL))
-    if shut:
-        rows = [(each["name"], place(each), "; ".join(each["reasons"])) for each in shut]
-        out.print(table(("not proven", "where", "why"), rows, wide=out.is_terminal))
+def _not_announced(status: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
+    for address, each in status["addresses"].items():
+        if not each["announced"]:
+            yield address, "; ".join(each["reasons"]) or "not yet"
 
 
-def _print_pools(out: Console, status: Mapping[str, Any]) -> None:
-    rows = []
-    for name, pool in status["pools"].items():
+def _shut(status: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
+    """Those with a reason that is not told of their address already."""
+    told = {address: each["reasons"] for address, each in status["addresses"].items()}
+    for each in status["services"]:
+        if set(each["reasons"]) - set(told.get(each["address"], ())):
+            yield each["name"], place(each), "; ".join(each["reasons"])
+
+
+def _pools(status: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
+    """Those in trouble first."""
+    pools = status["pools"].items()
+    for name, pool in sorted(pools, key=lambda item: item[1]["healthy"] >= item[1]["backends"]):
         few = pool["healthy"] < pool["minimum_healthy"]
         style = BAD if few else DOUBTFUL if pool["healthy"] < pool["backends"] else GOOD
-        rows.append((name, text(pool["healthy"], style), pool["backends"], pool["minimum_healthy"]))
-    if rows:
-        head = ("pool", "healthy", "backends", "minimum")
-        out.print(table(head, rows, right=head[1:], wide=out.is_terminal))
+        yield name, text(pool["healthy"], style), pool["backends"], pool["minimum_healthy"]
 
 
-def _print_backends(out: Console, status: Mapping[str, Any]) -> None:
-    down = [each for each in status["backends"] if each["health"] == "down"]
-    if not down:
-        return
-    rows = [(b["pool"], b["address"], _since(b), text(b["answer"], BAD)) for b in down]
-    out.print(table(("pool", "backend down", "for", "answer"), rows, wide=out.is_terminal))
+def _down(status: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
+    for each in status["backends"]:
+        if each["health"] == "down":
+            yield each["pool"], each["address"], _since(each), text(each["answer"], BAD)
 
 
 def _since(backend: Mapping[str, Any]) -> str:
@@ -142,6 +157,7 @@ def _since(backend: Mapping[str, Any]) -> str:
 
 def _print_kernel(out: Console, kernel: Mapping[str, Any]) -> None:
     """What still forwards, whatever became of the agent."""
+    out.print()
     program = kernel["program"]
     runs = ", ".join(f"{each['interface']} ({each['mode']})" for each in program["interfaces"])
     out.print(text("The kernel goes on by the last state:", "bold"))
