@@ -17,6 +17,8 @@ import hashlib
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,6 +138,39 @@ def _copy(trees: Trees, name: str) -> None:
     _flush(fresh)
     os.utime(fresh)
     fresh.rename(trees.releases / name)
+
+
+_READ = """
+import json, sys
+from pathlib import Path
+from ansible_collections.l4lb.xdp.plugins.module_utils import _config, _wanted
+state = Path(sys.argv[1])
+for name in _wanted.NAMES:
+    _wanted.recall(state / f"program-{name}.json")
+if (state / "services.json").exists():
+    saved = json.loads((state / "services.json").read_text())
+    _config.parse(saved["pools"], saved["services"])
+"""
+
+
+def require_reads(library: Path, state_dir: Path) -> None:
+    """Raises ReleaseError when this library cannot read what was applied: after a reboot it would
+    bring nothing back.
+    """
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", _READ, str(state_dir)],
+        env={**os.environ, "PYTHONPATH": str(library)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or ["?"])[-1]
+        raise ReleaseError(
+            f"the release in {library} cannot read what was applied since ({why}), and after a "
+            "reboot would bring nothing back. Nothing was changed: check that release out, and run "
+            "l4lb.xdp.upgrade and l4lb.xdp.site from it"
+        )
 
 
 def bring_back(trees: Trees, name: str, dry: bool = False) -> Outcome:

@@ -47,7 +47,10 @@ def roll_back(releases: Path, places: Places, dry: bool = False) -> Outcome:
         return Outcome(True, warnings=[why_not])
     _require_ready(wanted)
     with _upgrade.alone(places.state_dir, dry) as waited:
-        state = _upgrade_state.load(places.state_dir) or _without_upgrade(releases)
+        state = _upgrade_to_undo(releases, places)
+        library = releases / state.release / "python"
+        if state.release and library.is_dir():
+            _releases.require_reads(library, places.state_dir)
         with _previous(state, wanted, releases, places) as (previous, how):
             done = _to(previous, how, state, wanted, places, dry)
     done.warnings += waited
@@ -61,9 +64,16 @@ def _require_ready(wanted: Wanted) -> None:
     require_bpffs(wanted.pins)
 
 
-def _without_upgrade(releases: Path) -> State:
-    """Nothing is known of an upgrade: there may be a kept release all the same."""
+def _upgrade_to_undo(releases: Path, places: Places) -> State:
+    """The last upgrade; when other files were installed since, or there was none, the release that
+    was kept then.
+    """
+    state = _upgrade_state.load(places.state_dir)
     names = _releases.kept(releases)
+    if state and (state.unfinished or not names or not state.release):
+        return state
+    if state and state.release in (*names, _releases.name_of(places.source, places.library)):
+        return state
     if not names:
         raise UpgradeError(
             f"no upgrade is known on this node and no release is kept in {releases}: check out the "

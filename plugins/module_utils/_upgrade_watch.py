@@ -99,30 +99,47 @@ def between(first: Look, last: Look) -> Traffic:
 
 def worse(before: Traffic, after: Traffic, limits: Limits) -> list[str]:
     """What became worse, a line each with its numbers; empty: nothing."""
-    return [*_risen(before, after, limits), *_silent(before, after)]
+    return [
+        *_risen(before, after, limits),
+        *_passed(before, after, limits),
+        *_silent(before, after),
+    ]
 
 
 def _risen(before: Traffic, after: Traffic, limits: Limits) -> Iterator[str]:
+    """Shares in the packets to services."""
     for word, count in sorted(after.verdicts.items()):
         limit = _limit(word, limits)
-        if limit is None:
-            continue
-        of = "packets" if word == FOREIGN else "packets to services"
-        total = after.packets if word == FOREIGN else after.ours
-        total_before = before.packets if word == FOREIGN else before.ours
-        if limit == limits.passed and total_before < FLOOR:
+        if limit is None or (word == TO_KERNEL and before.ours < FLOOR):
             continue  # nothing to compare with
-        share_before = before.verdicts.get(word, 0) / total_before if total_before else 0.0
-        excess = count - share_before * total
-        if excess > max(FLOOR, limit / 100 * total):
+        share = before.verdicts.get(word, 0) / before.ours if before.ours else 0.0
+        if count - share * after.ours > max(FLOOR, limit / 100 * after.ours):
             yield (
-                f"{word}: {count} of {total} {of} ({_percent(count / total)}) in "
-                f"{after.seconds:.1f} s, {_percent(share_before)} before"
+                f"{word}: {count} of {after.ours} packets to services "
+                f"({_percent(count / after.ours)}) in {after.seconds:.1f} s, "
+                f"{_percent(share)} before"
             )
 
 
+def _passed(before: Traffic, after: Traffic, limits: Limits) -> Iterator[str]:
+    """Packets to services that are taken for somebody else's: as many more of these as fewer of
+    ours. Either alone is nothing but other traffic.
+    """
+    if not before.seconds:
+        return
+    longer = after.seconds / before.seconds
+    count = after.verdicts.get(FOREIGN, 0)
+    more = count - before.verdicts.get(FOREIGN, 0) * longer
+    fewer = before.ours * longer - after.ours
+    if min(more, fewer) > max(FLOOR, limits.passed / 100 * after.packets):
+        yield (
+            f"{FOREIGN}: {count} packets in {after.seconds:.1f} s, {more:.0f} more than in such a "
+            f"time before, and {fewer:.0f} fewer were to services"
+        )
+
+
 def _limit(word: str, limits: Limits) -> float | None:
-    if word in (FOREIGN, TO_KERNEL):
+    if word == TO_KERNEL:
         return limits.passed
     return limits.drops if word.startswith("drop_") else None
 

@@ -46,7 +46,8 @@ options:
     type: path
   expect:
     description:
-      - Differences that are meant. A kind of golden packets (for instance V(echo)), a pair of XDP
+      - >-
+        Differences that are meant. A kind of golden packets (for instance V(echo)), a pair of XDP
         verdicts (V(drop -> pass)), or both (V(echo: drop -> tx)).
       - The kinds are V(ack), V(syn), V(syn, ack), V(fin), V(udp), V(options), V(vlan),
         V(full size), V(fragments), V(icmp error), V(echo), V(neighbour solicitation),
@@ -83,7 +84,8 @@ options:
     default: 0.5
   max_passed:
     description:
-      - The same for V(to_kernel), and for V(pass_foreign) of all packets.
+      - The same for V(to_kernel). And how much of all packets may go by as V(pass_foreign) that, by
+        the rates before, would have been to services.
     type: float
     default: 5.0
   library:

@@ -24,6 +24,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils import (
     _upgrade_compare,
     _upgrade_state,
 )
+from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._info import info
 from ansible_collections.l4lb.xdp.plugins.module_utils._lock import LockError
 from ansible_collections.l4lb.xdp.plugins.module_utils._restore import restore
@@ -39,7 +40,8 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._upgrade_state import UPG
 from .node import SOURCE
 from .upgrades import HARMLESS, WRONG_TTL, Upgraded, pinned_tag, running
 
-OTHER = ("balancer.c", "> 4095", "> 4094")
+LIBRARY_IN = "ansible_collections/l4lb/xdp/plugins/module_utils"
+LIBRARY = Path(_releases.__file__).parent
 
 
 @pytest.fixture
@@ -179,8 +181,8 @@ def test_two_at_once_are_refused(node: Upgraded) -> None:
 def release(node: Upgraded) -> Path:
     """The sources and a library as files in place; returns where releases are kept."""
     trees = _releases.Trees(node.wanted.source, node.work / "python", node.work / "releases")
-    trees.library.mkdir(exist_ok=True)
-    (trees.library / "file.py").write_text("")
+    if not trees.library.exists():
+        shutil.copytree(LIBRARY, trees.library / LIBRARY_IN)
     _releases.keep(trees, mark=False)
     return trees.releases
 
@@ -219,7 +221,7 @@ def test_rollback_after_a_reboot_takes_the_kept_sources(node: Upgraded) -> None:
     _apply.apply_services(*_services(node), True, node.pins, SOURCE, node.state_dir)
     assert node.tag() != before["program"]["tag"]
     done = roll_back(releases, replace(node.places, source=request.candidate))
-    assert done.data["rollback"]["from"].startswith("compiled from release unknown-")
+    assert done.data["rollback"]["from"].startswith("compiled from release 0.")
     assert node.tag() == before["program"]["tag"]
     assert done.data["rollback"]["fingerprint"] == before["fingerprint"]
 
@@ -228,6 +230,40 @@ def _services(node: Upgraded) -> tuple[Any, Any]:
     saved = _apply.applied_services(node.state_dir)
     assert saved
     return saved["pools"], saved["services"]
+
+
+def test_rollback_of_files_alone_leaves_the_program(node: Upgraded) -> None:
+    """A release after the last upgrade had the same program, and only its files were installed."""
+    release(node)
+    upgrade(node.request(HARMLESS), node.places)
+    candidate = node.request(HARMLESS).candidate
+    trees = _releases.Trees(candidate, node.work / "python", node.work / "releases")
+    _releases.keep(trees, mark=False)
+    (trees.library / "file.py").write_text("of the next release")
+    new = node.tag()
+    done = roll_back(trees.releases, replace(node.places, source=candidate))
+    assert not done.changed
+    assert node.tag() == new
+    assert [done.data["rollback"]["release"]] == _releases.kept(trees.releases)
+
+
+def test_a_library_that_cannot_read_the_state_is_refused_before_anything_changes(
+    node: Upgraded,
+) -> None:
+    release(node)
+    upgrade(node.request(HARMLESS), node.places)
+    new = node.tag()
+    file = node.state_dir / "program-balancer.json"
+    text = file.read_text()
+    file.write_text(text.replace('"mode"', '"mood"'))
+    with pytest.raises(L4lbError, match=r"not of this version"):
+        roll_back(node.work / "releases", node.places)
+    file.write_text(text)
+    services = node.state_dir / "services.json"
+    services.write_text(services.read_text().replace('"protocol": "tcp"', '"protocol": "quic"'))
+    with pytest.raises(_releases.ReleaseError, match=r"cannot read .* since \(.*quic.*Nothing was"):
+        roll_back(node.work / "releases", node.places)
+    assert node.tag() == new
 
 
 def test_no_way_back_says_what_to_do(node: Upgraded) -> None:

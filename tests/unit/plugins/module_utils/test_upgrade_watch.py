@@ -53,10 +53,18 @@ def test_a_few_packets_prove_nothing(drops: int) -> None:
 
 
 def test_packets_to_services_that_are_passed_on_are_noticed() -> None:
-    found = worse(BEFORE, traffic(sent=50_000, pass_foreign=75_000), LIMITS)
-    assert found == ["pass_foreign: 75000 of 125000 packets (60.00 %) in 10.0 s, 33.11 % before"]
+    found = worse(BEFORE, traffic(5, sent=20_000, pass_foreign=55_000), LIMITS)
+    assert found == [
+        "pass_foreign: 55000 packets in 5.0 s, 30000 more than in such a time before, and 30500 "
+        "fewer were to services"
+    ]
     found = worse(BEFORE, traffic(sent=50_000, to_kernel=10_000), LIMITS)
     assert found[0].startswith("to_kernel: 10000 of 60000 packets to services")
+
+
+def test_other_foreign_traffic_or_fewer_clients_are_no_fault() -> None:
+    assert worse(BEFORE, traffic(sent=100_000, pass_foreign=900_000), LIMITS) == []
+    assert worse(BEFORE, traffic(sent=0, pass_foreign=50_000), LIMITS) == []
 
 
 def test_without_traffic_before_only_drops_count() -> None:
