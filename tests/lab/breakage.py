@@ -43,15 +43,13 @@ def plug(host: str, state: str) -> None:
         ipr.link("set", index=index_of(ipr, host), state=state)
 
 
-def service_addresses() -> list[str]:
-    services = fleet.read_inventory(INVENTORY).services
-    return sorted({service["address"] for service in services})
-
-
 def lose_addresses(host: str) -> None:
-    for address in service_addresses():
-        length = 128 if ":" in address else 32
-        inside.do(host, "ip", "address", "delete", f"{address}/{length}", "dev", "lo")
+    inside.shell(
+        host,
+        "ip -oneline address show dev lo scope global | while read -r _ _ _ address _; do",
+        '  ip address delete "$address" dev lo',
+        "done",
+    )
 
 
 def restore(host: str) -> None:

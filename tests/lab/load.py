@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The client: constant load, and every trouble it has, a line of JSON each, until SIGTERM.
 
-  load.py --datagrams 203.0.113.30:9000 URL...
+  load.py --sources 198.51.100.8,2001:db8:3::8 --datagrams 203.0.113.30:9000 URL...
 
 Long connections ask ten times a second on the same connection and are opened again when they break;
 short ones are opened, ask once and close; datagrams go over tens of source ports. Each line has
@@ -51,18 +51,31 @@ def say(kind: str, at: float | None = None, **more: object) -> None:
 
 @dataclass(frozen=True)
 class Target:
-    """A service, and the one request that is sent to it."""
+    """A service, the address to ask it from, and the one request that is sent to it."""
 
     url: str
     host: str
     port: int
+    source: str
     request: bytes
 
     @classmethod
-    def of(cls, url: str) -> Target:
+    def of(cls, url: str, sources: list[str]) -> Target:
         parts = urlsplit(url)
+        host = parts.hostname or ""
         request = f"GET / HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode()
-        return cls(url, parts.hostname or "", parts.port or 80, request)
+        return cls(url, host, parts.port or 80, alike(host, sources), request)
+
+    async def connect(self, protocol: Exchange) -> None:
+        opening = asyncio.get_running_loop().create_connection(
+            lambda: protocol, self.host, self.port, local_addr=(self.source, 0)
+        )
+        await asyncio.wait_for(opening, PATIENCE)
+
+
+def alike(address: str, sources: list[str]) -> str:
+    """The source of the address's family."""
+    return next(source for source in sources if (":" in source) == (":" in address))
 
 
 class Exchange(asyncio.Protocol):
@@ -182,10 +195,11 @@ class Port(asyncio.DatagramProtocol):
 class Load:
     """All of it."""
 
-    def __init__(self, urls: list[str], datagrams: str) -> None:
-        self.targets = [Target.of(url) for url in urls]
+    def __init__(self, urls: list[str], datagrams: str, sources: list[str]) -> None:
+        self.targets = [Target.of(url, sources) for url in urls]
         host, _colon, port = datagrams.rpartition(":")
         self.udp = (host.strip("[]"), int(port))
+        self.udp_source = (alike(host, sources), 0)
         self.long: set[Long] = set()
         self.waiting: dict[int, float] = {}
         self.asked = self.short = self.datagrams = 0
@@ -198,22 +212,19 @@ class Load:
         task.add_done_callback(self.running.discard)
 
     async def every(self, seconds: float) -> AsyncIterator[None]:
-        """Beats that do not drift; those that were missed are made up for."""
+        """Beats that do not drift; those that were missed are left out: a burst is no load."""
         due = time.monotonic()
         while not self.over:
             yield
-            due += seconds
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            due = max(due + seconds, time.monotonic())
+            await asyncio.sleep(due - time.monotonic())
 
     async def keep(self, target: Target) -> None:
         """One long connection after the other."""
         while not self.over:
             connection = Long(target, self)
             with suppress(OSError, asyncio.TimeoutError):
-                opening = asyncio.get_running_loop().create_connection(
-                    lambda connection=connection: connection, target.host, target.port
-                )
-                await asyncio.wait_for(opening, PATIENCE)
+                await target.connect(connection)
                 self.long.add(connection)
                 while not (connection.over or self.over):
                     await asyncio.sleep(AGAIN)
@@ -234,10 +245,7 @@ class Load:
     async def ask_once(self, target: Target) -> None:
         connection = Short(target)
         try:
-            opening = asyncio.get_running_loop().create_connection(
-                lambda: connection, target.host, target.port
-            )
-            await asyncio.wait_for(opening, PATIENCE)
+            await target.connect(connection)
             await asyncio.wait_for(connection.answer, PATIENCE)
         except (OSError, asyncio.TimeoutError) as error:
             say("refused", url=target.url, why=type(error).__name__)
@@ -256,7 +264,9 @@ class Load:
     async def send_datagrams(self) -> None:
         loop = asyncio.get_running_loop()
         opened = [
-            await loop.create_datagram_endpoint(lambda: Port(self.waiting), remote_addr=self.udp)
+            await loop.create_datagram_endpoint(
+                lambda: Port(self.waiting), local_addr=self.udp_source, remote_addr=self.udp
+            )
             for _port in range(PORTS)
         ]
         ports = cycle(port for _transport, port in opened)
@@ -304,9 +314,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--datagrams", required=True, metavar="ADDRESS:PORT")
+    parser.add_argument("--sources", required=True, metavar="IPV4,IPV6")
     parser.add_argument("urls", nargs="+", metavar="URL")
     given = parser.parse_args()
-    asyncio.run(Load(given.urls, given.datagrams).run())
+    asyncio.run(Load(given.urls, given.datagrams, given.sources.split(",")).run())
 
 
 if __name__ == "__main__":

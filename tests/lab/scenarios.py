@@ -194,7 +194,7 @@ def scenarios() -> dict[str, Scenario]:
             withdraws=True,
         ),
         "node_drained": Scenario(
-            "a node is drained, and returned",
+            "a node is drained by `l4lb.xdp.node` with `wait`, and returned",
             "the router prefers the other",
             partial(breakage.set_node, NODE, "draining"),
             node_is_left,

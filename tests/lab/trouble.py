@@ -8,15 +8,17 @@ import json
 import subprocess
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import client
+import network
 from common import LabError, wait_for
 from load import LONG
+from pyroute2 import NetlinkError
+from topology import HOSTS, SEGMENTS
 
 PROGRAM = Path(__file__).resolve().parent / "load.py"
 TROUBLES = ("broken", "gap", "refused", "lost")
@@ -73,10 +75,28 @@ class Load:
 
 
 @contextmanager
-def constant_load(urls: list[str], datagrams: str) -> Iterator[Load]:
+def addresses(number: int) -> Iterator[list[str]]:
+    """Two addresses more for the client: a load of its own five-tuples, which no node has met."""
+    found = [f"198.51.100.{8 + number}", f"2001:db8:3::{8 + number:x}"]
+    lengths = SEGMENTS["client"].length4, SEGMENTS["client"].length6
+    try:
+        with network.inside(HOSTS["client"].namespace) as ipr:
+            index = network.index_of(ipr, "eth0")
+            for address, length in zip(found, lengths, strict=True):
+                ipr.addr("replace", index=index, address=address, prefixlen=length)
+        yield found
+    finally:
+        with network.inside(HOSTS["client"].namespace) as ipr, suppress(NetlinkError):
+            for address, length in zip(found, lengths, strict=True):
+                ipr.addr("del", index=index, address=address, prefixlen=length)
+
+
+@contextmanager
+def constant_load(urls: list[str], datagrams: str, sources: list[str]) -> Iterator[Load]:
     """Run the generator during the body."""
     load = Load()
-    command = client.command("--datagrams", datagrams, *urls, script=PROGRAM)
+    options = "--sources", ",".join(sources), "--datagrams", datagrams
+    command = client.command(*options, *urls, script=PROGRAM)
     with subprocess.Popen(command, text=True, stdout=subprocess.PIPE) as process:
 
         def listen() -> None:
@@ -92,7 +112,3 @@ def constant_load(urls: list[str], datagrams: str) -> Iterator[Load]:
             listener.join()
     if not load.beats:
         raise LabError(f"the load said nothing: run {' '.join(command)} by hand")
-
-
-def by_server(events: list[dict]) -> Counter[str]:
-    return Counter(event["server"] for event in events)
