@@ -11,7 +11,7 @@ version_added: 0.1.0
 description:
   - Keeps a copy of the C sources and of the library before another release is written over them,
     and brings them back. One release is kept.
-  - Used by the role P(l4lb.xdp.balancer#role) and the playbook P(l4lb.xdp.rollback#playbook).
+  - Used by the role P(l4lb.xdp.balancer#role) and the playbook C(l4lb.xdp.rollback).
   - The running program is the affair of M(l4lb.xdp.upgrade).
 author:
   - The l4lb.xdp authors (@l4lb)

@@ -19,7 +19,7 @@ description:
     O(state_dir) how far it came; the next run finishes the watch or puts the old program back
     first.
   - It replaces the program only. The release's other files are installed afterwards by the playbook
-    P(l4lb.xdp.upgrade#playbook), or brought back by P(l4lb.xdp.rollback#playbook).
+    C(l4lb.xdp.upgrade), or brought back by C(l4lb.xdp.rollback).
 author:
   - The l4lb.xdp authors (@l4lb)
 requirements:
@@ -82,7 +82,7 @@ options:
         may rise.
     type: float
     default: 0.5
-  max_passed:
+  max_to_kernel:
     description:
       - The same for V(to_kernel). And how much of all packets may go by as V(pass_foreign) that, by
         the rates before, would have been to services.
@@ -205,7 +205,7 @@ SPEC = {
     "baseline": {"type": "int", "default": 10},
     "watch": {"type": "int", "default": 30},
     "max_drops": {"type": "float", "default": 0.5},
-    "max_passed": {"type": "float", "default": 5.0},
+    "max_to_kernel": {"type": "float", "default": 5.0},
     "library": {"type": "path", "default": "/usr/lib/l4lb/python"},
     "releases": {"type": "path", "default": RELEASES},
     **PATHS,
@@ -225,7 +225,7 @@ def run(given: dict[str, Any], dry: bool) -> Outcome:
         flows=given["flows"],
         baseline=given["baseline"],
         watch=given["watch"],
-        limits=Limits(given["max_drops"], given["max_passed"]),
+        limits=Limits(given["max_drops"], given["max_to_kernel"]),
     )
     return upgrade(request, places, dry)
 
