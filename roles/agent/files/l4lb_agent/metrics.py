@@ -9,9 +9,11 @@ never waits for it.
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +74,7 @@ class Collector(registry.Collector):
 
     def collect(self) -> Iterator[Family]:
         """All of families.METRICS. One scrape at a time: what is kept between them is shared."""
-        with self._lock:
+        with self._lock, _uncollected():
             began = time.monotonic()
             yield from self._kernel()
             yield from told.families(self._status())
@@ -126,6 +128,20 @@ class Collector(registry.Collector):
             histogram.add_metric((kind,), *durations.buckets())
         yield histogram
         yield family("l4lb_check_failures_total", (((kind,), d.failed) for kind, d in known))
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector, which would go through tens of thousands of samples again and
+    again and hold up the agent's other threads for 0.15 s. They need none: they are in no circles.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _traffic(prefix: str, counted: Mapping[Any, Traffic]) -> Iterator[Family]:
