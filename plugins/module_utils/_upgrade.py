@@ -60,7 +60,7 @@ POLL = 1.0
 LARGEST = 3400
 """Bytes of the largest packet that a test run takes (a page, less headroom and tailroom)."""
 
-_NAMED = 5  # differences in an error's text; all are in its data
+_NAMED = 5  # differences in an error's text, each of another kind; all are in its data
 
 LAYOUT_WAY = (
     "another layout of the maps cannot be put in place of a running one. Nothing was changed. Let "
@@ -191,11 +191,15 @@ def _prove(run: _Run, began: Look) -> tuple[Comparison, Traffic]:
 
 
 def _refusal(old: Loaded, new: Loaded, refused: Sequence[Difference]) -> str:
+    one_of_each: dict[str, Difference] = {}
+    for difference in refused:
+        one_of_each.setdefault(difference.case.kind, difference)
+    named = list(one_of_each.values())[:_NAMED]
     texts = []
-    for difference in refused[:_NAMED]:
+    for difference in named:
         before, after = difference.answers()
         texts.append(f"{difference.packet}: {before}; new: {after}")
-    more = f"; and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
+    more = f"; and {len(refused) - len(named)} more" if len(refused) > len(named) else ""
     return (
         f"program {new.info.tag} treats {len(refused)} golden packets otherwise than "
         f"{old.info.tag}, which runs: {' | '.join(texts)}{more}. Nothing was replaced. If that is "

@@ -37,7 +37,7 @@ HOP_LIFETIME = 1.1
 """Seconds after which a CPU has forgotten its next hops (fib.h), and some."""
 
 _ATTEMPTS = 5
-_SHOWN = 32  # bytes from the first that differs
+_SHOWN = 16  # bytes from the first that differs
 _CLIENTS = (bytes([198, 18]), bytes([198, 19]))
 _CLIENTS6 = bytes.fromhex("200100020000")
 
