@@ -13,7 +13,6 @@ from typing import Any
 from ansible_collections.l4lb.xdp.plugins.module_utils import _agent_status
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import Fleet
 from ansible_collections.l4lb.xdp.plugins.module_utils._health import Health, Healths
-from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import LIVING
 from l4lb_agent.judge import Judgement
 
 Key = tuple[str, str]
@@ -72,7 +71,7 @@ def _backend(
         "check": check,
         "health": said.health if said else "unknown",
         "since": said.since if said else 0,
-        "in_ring": backend.state in LIVING and health.health == "up",
+        "in_ring": backend.state == "active" and health.health == "up",
         "share": health.share,
         "answer": answer.text if answer else "",
         "seconds": answer.seconds if answer else 0,
