@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From nothing to a fleet with traffic, and through a change of it that breaks no connection."""
+"""From nothing to a fleet with traffic, through a change that breaks no connection and a failure."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ import sys
 import time
 from pathlib import Path
 
+import breakage
 import client
 import fleet
 import hosts
+import inside
+import view
 from common import STATE, LabError, step
 from verify import INVENTORY, show_echo, show_traffic, wait_for_routes
 
 EDITED = STATE / "inventory"
 SERVICES = Path("group_vars/all/services.yml")
 CONNECTIONS = 200
+FAILING, REQUESTS = "real1", 1000
 # The demo's change: real3 joins both pools, and real2 weighs as much as real1.
 CHANGES = {
     "      - {address: 192.0.2.72, weight: 50}\n": (
@@ -67,6 +71,26 @@ def change_under_traffic(connections: int) -> list[str]:
     return wrong
 
 
+def failure_under_traffic(inventory: fleet.Inventory) -> list[str]:
+    """Kill a real server's processes: once the agents have noticed, nobody meets it."""
+    addresses = {service["address"] for service in inventory.services}
+    step(f"failure: the servers of {FAILING} die")
+    breakage.kill_servers(FAILING)
+    try:
+        began = time.monotonic()
+        noticed, _seen = view.watch(addresses, lambda now: now.is_down(FAILING), 30)
+        step(f"failure: out of the rings of all nodes after {noticed - began:.1f} s")
+        traffic = client.send_requests(list(inventory.urls), REQUESTS)
+        step(f"failure: {traffic['answered']} of {REQUESTS} requests answered without it")
+        print(inside.do("node1", "l4lb", "backends"), flush=True)
+    finally:
+        breakage.start_servers(FAILING)
+    view.watch(addresses, lambda now: now.is_up(FAILING), 30)
+    step(f"failure: {FAILING} answers again, and is back in the rings")
+    lost = REQUESTS - traffic["answered"]
+    return [f"{lost} requests failed while {FAILING} was down"] if lost else []
+
+
 def demo() -> list[str]:
     hosts.up()
     step("site: ansible-playbook -i inventories/lab playbooks/site.yml")
@@ -74,7 +98,10 @@ def demo() -> list[str]:
     inventory = fleet.read_inventory(INVENTORY)
     wait_for_routes(inventory)
     wrong = show_traffic(INVENTORY, inventory) + show_echo(inventory)
-    return wrong + change_under_traffic(CONNECTIONS)
+    step("agent: l4lb status on node1")
+    print(inside.do("node1", "l4lb", "status"), flush=True)
+    wrong += change_under_traffic(CONNECTIONS)
+    return wrong + failure_under_traffic(inventory)
 
 
 def main() -> int:
