@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From nothing to a fleet with traffic, through a change that breaks no connection and a failure."""
+"""From nothing to a fleet with traffic, and through a change and a failure under connections."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def failure_under_traffic(inventory: fleet.Inventory) -> list[str]:
         step(f"failure: out of the rings of all nodes after {noticed - began:.1f} s")
         traffic = client.send_requests(list(inventory.urls), REQUESTS)
         step(f"failure: {traffic['answered']} of {REQUESTS} requests answered without it")
-        print(inside.do("node1", "l4lb", "backends"), flush=True)
+        print(inside.ask("node1", "l4lb", "backends"), flush=True)
     finally:
         breakage.start_servers(FAILING)
     view.watch(addresses, lambda now: now.is_up(FAILING), 30)
@@ -99,7 +99,7 @@ def demo() -> list[str]:
     wait_for_routes(inventory)
     wrong = show_traffic(INVENTORY, inventory) + show_echo(inventory)
     step("agent: l4lb status on node1")
-    print(inside.do("node1", "l4lb", "status"), flush=True)
+    print(inside.ask("node1", "l4lb", "status"), flush=True)
     wrong += change_under_traffic(CONNECTIONS)
     return wrong + failure_under_traffic(inventory)
 

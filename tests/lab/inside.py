@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import machine
@@ -19,14 +20,24 @@ def pid(name: str) -> int:
     return found
 
 
-def do(name: str, *command: str) -> str:
-    """Run a command on a host and return what it says."""
-    return run(["nsenter", f"--target={pid(name)}", "--all", *command]).stdout
+def command(name: str, *words: str) -> list[str]:
+    return ["nsenter", f"--target={pid(name)}", "--all", *words]
 
 
-def shell(name: str, *commands: str) -> None:
+def do(name: str, *words: str) -> str:
+    """Run a command on a host and return what it says; a failure is an error."""
+    return run(command(name, *words)).stdout
+
+
+def ask(name: str, *words: str) -> str:
+    """The same of one whose exit status is part of its answer."""
+    done = subprocess.run(command(name, *words), text=True, stdout=subprocess.PIPE, check=False)
+    return done.stdout
+
+
+def shell(name: str, *lines: str) -> None:
     """Run commands on a host, all of them; the first that fails is an error."""
-    do(name, "sh", "-ec", "\n".join(commands))
+    do(name, "sh", "-ec", "\n".join(lines))
 
 
 def read(name: str, path: str) -> str:
