@@ -15,11 +15,12 @@ NODE, OTHER = NODES
 REAL = "real1"
 EVERYBODY = "*"
 
-# The lab's health checks: interval and timeout a second, fall 3. A pool with services of two
-# addresses asks at them in turn, so one that fails may be asked an interval later.
-FALL = 3 * 1 + 1 + 1
-# The agent thinks twice a second, and BIRD tells the router at once.
-TURN = 1.0
+# The lab's health checks: fall 3, interval and timeout a second. Then an agent, which thinks twice a
+# second, has to act, and BIRD to tell the router.
+DETECT = 3 * 1 + 1
+ACT = 1
+# A pool with services at two addresses asks at them in turn: when one of them fails, an interval more.
+NEXT = 1
 LEASE, WATCHDOG, START = 30, 12, 8
 
 
@@ -84,7 +85,7 @@ def backend(title: str, breaks: Callable[[str], None], mends: Callable[[str], No
         "out of the rings of both nodes",
         partial(breaks, REAL),
         real_is_down,
-        FALL,
+        DETECT + ACT,
         partial(mends, REAL),
         dead=REAL,
     )
@@ -116,7 +117,7 @@ def scenarios() -> dict[str, Scenario]:
             "out of the rings of both nodes",
             partial(breakage.filter_strictly, REAL),
             real_is_down,
-            FALL,
+            DETECT + NEXT + ACT,
             partial(breakage.remove_second_way, REAL),
             partial(breakage.add_second_way, REAL),
             dead=REAL,
@@ -126,7 +127,7 @@ def scenarios() -> dict[str, Scenario]:
             "all addresses withdrawn by both nodes",
             partial(breakage.kill_servers, *servers),
             all_is_withdrawn,
-            FALL + TURN,
+            DETECT + ACT,
             partial(breakage.start_servers, *servers),
             dead=EVERYBODY,
             withdraws=True,
