@@ -15,11 +15,11 @@ NODE, OTHER = NODES
 REAL = "real1"
 EVERYBODY = "*"
 
-# The lab's health checks: fall 3, interval and timeout a second. Then an agent, which thinks twice a
-# second, has to act, and BIRD to tell the router.
+# The lab's health checks: fall 3, interval and timeout a second. Then an agent, which thinks twice
+# a second, has to act, and BIRD to tell the router.
 DETECT = 3 * 1 + 1
 ACT = 1
-# A pool with services at two addresses asks at them in turn: when one of them fails, an interval more.
+# A pool with services at two addresses asks at them in turn: one that fails is asked later by this.
 NEXT = 1
 LEASE, WATCHDOG, START = 30, 12, 8
 
