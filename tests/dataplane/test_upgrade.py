@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,16 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._upgrade_compare import E
 from ansible_collections.l4lb.xdp.plugins.module_utils._upgrade_watch import Limits
 
 from .node import SOURCE
-from .upgrades import HARMLESS, WRONG_TTL, Upgraded, pinned_tag, running, serve, traffic
+from .upgrades import (
+    HARMLESS,
+    WRONG_TTL,
+    Upgraded,
+    pinned_tag,
+    running,
+    serve,
+    traffic,
+    wire_traffic,
+)
 
 REAL_HOP_LIFETIME = _upgrade_compare.HOP_LIFETIME
 
@@ -52,6 +62,23 @@ def test_the_same_behaviour_replaces_the_program_and_keeps_the_old_one(node: Upg
     assert not (node.pins / "balancer_old").exists()
     again = upgrade(node.request(HARMLESS), node.places)
     assert not again.changed
+
+
+def test_every_packet_meets_one_of_the_two(node: Upgraded) -> None:
+    def sent() -> int:
+        return node.tables.verdicts()["sent"]["packets"]
+
+    before = sent()
+    request = replace(node.request(HARMLESS), services=0, watch=2)  # no golden packet is sent on
+    with wire_traffic() as count:
+        done = upgrade(request, node.places)
+    assert count[0] > 500
+    deadline = time.monotonic() + 5
+    while sent() - before < count[0] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert sent() - before == count[0]
+    watched = done.data["upgrade"]["watch"]
+    assert watched["received"] >= watched["verdicts"]["sent"] - 5
 
 
 def test_golden_packets_leave_no_records(node: Upgraded) -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -149,6 +150,32 @@ def traffic() -> Iterator[None]:
     sender.start()
     try:
         yield
+    finally:
+        over.set()
+        sender.join()
+
+
+@contextmanager
+def wire_traffic(pause: float = 0.0005) -> Iterator[list[int]]:
+    """Segments that come in by the wire until the block ends; then the list says how many."""
+    over = threading.Event()
+    count: list[int] = []
+    client = IP(src="198.51.100.2", dst=VIP4)
+    segment = bytes(frame(client / TCP(sport=40000, dport=80, flags="A")))
+
+    def send() -> None:
+        sent = 0
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
+            wire.bind(("router", 0))
+            while not over.is_set():
+                sent += int(wire.send(segment) > 0)
+                over.wait(pause)
+        count.append(sent)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        yield count
     finally:
         over.set()
         sender.join()
