@@ -26,6 +26,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._upgrade import (
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils._upgrade_compare import ExpectError
 from ansible_collections.l4lb.xdp.plugins.module_utils._upgrade_watch import Limits
+from ansible_collections.l4lb.xdp.plugins.modules import upgrade as module
 
 from .node import SOURCE
 from .upgrades import (
@@ -267,3 +268,25 @@ def test_tables_stay_what_they_were(node: Upgraded) -> None:
     before = Tables(node.pins, SOURCE).actual()
     upgrade(node.request(HARMLESS), node.places)
     assert Tables(node.pins, SOURCE).actual() == before
+
+
+def test_module_there_and_back(node: Upgraded) -> None:
+    old = node.tag()
+    defaults = {name: option.get("default") for name, option in module.SPEC.items()}
+    given = {
+        **defaults,
+        "candidate": str(node.request(NO_ECHO).candidate),
+        "expect": ["echo"],
+        "baseline": 0,
+        "watch": 0,
+        "pins": str(node.pins),
+        "source": str(SOURCE),
+        "state_dir": str(node.state_dir),
+        "library": str(node.work / "python"),
+        "releases": str(node.work / "releases"),
+    }
+    assert module.run(given, True).changed
+    assert node.tag() == old
+    assert module.run(given, False).data["upgrade"]["new"] == node.tag() != old
+    assert module.run({**given, "state": "rolled_back"}, False).changed
+    assert node.tag() == old
