@@ -110,7 +110,7 @@ def _risen(before: Traffic, after: Traffic, limits: Limits) -> Iterator[str]:
     """Shares in the packets to services."""
     for word, count in sorted(after.verdicts.items()):
         limit = _limit(word, limits)
-        if limit is None or (word == TO_KERNEL and before.ours < FLOOR):
+        if limit is None or (_is_passed(word) and before.ours < FLOOR):
             continue  # nothing to compare with
         share = before.verdicts.get(word, 0) / before.ours if before.ours else 0.0
         if count - share * after.ours > max(FLOOR, limit / 100 * after.ours):
@@ -119,6 +119,10 @@ def _risen(before: Traffic, after: Traffic, limits: Limits) -> Iterator[str]:
                 f"({_percent(count / after.ours)}) in {after.seconds:.1f} s, "
                 f"{_percent(share)} before"
             )
+
+
+def _is_passed(word: str) -> bool:
+    return word == TO_KERNEL or word.startswith("pass_")
 
 
 def _passed(before: Traffic, after: Traffic, limits: Limits) -> Iterator[str]:
@@ -139,7 +143,9 @@ def _passed(before: Traffic, after: Traffic, limits: Limits) -> Iterator[str]:
 
 
 def _limit(word: str, limits: Limits) -> float | None:
-    if word == TO_KERNEL:
+    if word == FOREIGN:
+        return None  # see _passed
+    if _is_passed(word):
         return limits.passed
     return limits.drops if word.startswith("drop_") else None
 

@@ -62,6 +62,11 @@ def test_packets_to_services_that_are_passed_on_are_noticed() -> None:
     assert found[0].startswith("to_kernel: 10000 of 60000 packets to services")
 
 
+def test_whatever_else_is_passed_is_held_against_packets_to_services() -> None:
+    found = worse(BEFORE, traffic(sent=50_000, pass_unserved=10_000), LIMITS)
+    assert found[0].startswith("pass_unserved: 10000 of 60000 packets to services")
+
+
 def test_other_foreign_traffic_or_fewer_clients_are_no_fault() -> None:
     assert worse(BEFORE, traffic(sent=100_000, pass_foreign=900_000), LIMITS) == []
     assert worse(BEFORE, traffic(sent=0, pass_foreign=50_000), LIMITS) == []
