@@ -107,6 +107,11 @@ bench-control: export PYTHONPATH := $(CURDIR)/.venv/collections
 bench-control: bootstrap bench-packages  ## Seconds a change takes in a fleet of 3,000 services, into docs/performance.md (root)
 	$(bin)/python -m bench.control
 
+.PHONY: bench-checks
+bench-checks: export PYTHONPATH := $(CURDIR)/.venv/collections:$(CURDIR)/roles/agent/files
+bench-checks: bootstrap  ## How many health checks one agent makes, and what they cost (root)
+	$(bin)/python -m bench.checks
+
 .PHONY: bench-packages
 bench-packages: bootstrap
 	@$(bin)/python -m pip install --quiet --disable-pip-version-check --requirement bench/requirements.txt
