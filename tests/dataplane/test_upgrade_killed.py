@@ -206,6 +206,22 @@ def test_rollback_needs_no_compiler(node: Upgraded, monkeypatch: pytest.MonkeyPa
     assert again.data["rollback"]["fingerprint"] == before["fingerprint"]
 
 
+def test_rollback_killed_before_each_write_the_next_one_converges(node: Upgraded) -> None:
+    old = node.tag()
+    for number in range(1, 20):
+        upgrade(node.request(HARMLESS), node.places)
+        ended = not killed(lambda: roll_back(node.work, node.places), number)
+        assert None not in node.tags(), f"write {number}: an interface has no program"
+        roll_back(node.work, node.places)
+        assert node.tags() == {old}, f"write {number}"
+        assert pinned_tag(node.pins / "balancer") == old, f"write {number}"
+        assert not (node.pins / "balancer_previous").exists(), f"write {number}"
+        assert not roll_back(node.work, node.places).changed
+        if ended:
+            break
+    assert number > 4
+
+
 def _no_compiler() -> None:
     raise _schema.SchemaError("no kernel headers")
 
