@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A node and the lab's router, both with a real BIRD, in namespaces of their own.
+"""Nodes and a router, with real routing daemons, in namespaces of their own.
 
-router (192.0.2.1, AS 65000) --- node (192.0.2.11, AS 65001)
+router (192.0.2.1, 2001:db8:1::1, AS 65000) --- nodes (192.0.2.11, 2001:db8:1::11, AS 65001; ...12)
+
+The router's end of all links is a bridge, `lan`.
 """
 
 from __future__ import annotations
@@ -26,6 +28,13 @@ LAB = ROOT / "tests/lab"
 V4, OTHER4, V6 = "203.0.113.10", "203.0.113.11", "2001:db8:100::10"
 PATIENCE = 20.0
 
+ROUTER = """\
+log syslog all;
+router id 192.0.2.1;
+protocol device { scan time 1; }
+"""
+"""Of a router's configuration, what comes before the sessions."""
+
 _PLAY = """
 - hosts: localhost
   gather_facts: false
@@ -34,7 +43,7 @@ _PLAY = """
     - ansible.builtin.template:
         src: "{root}/templates/{{{{ item }}}}.j2"
         dest: "{to}/{{{{ item }}}}"
-      loop: [bird.conf, bird-secrets.conf]
+      loop: [bird.conf, bird-secrets.conf, bird-unit.conf]
 """
 
 
@@ -52,6 +61,7 @@ def render(directory: Path, **variables: Any) -> Path:
         "l4lb_bgp_neighbors": neighbors,
         "bird_secrets": str(directory / "bird-secrets.conf"),
         "bird_announcements": str(directory / "run/announce.conf"),
+        "bird_extra": str(directory / "extra"),
         **variables,
     }
     play = directory / "play.yml"
@@ -96,10 +106,10 @@ class Bird:
     control: Path
     process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         self.process = subprocess.Popen(
             [
-                *("nsenter", f"--net=/run/netns/{self.namespace}", "bird", "-f"),
+                *("nsenter", f"--net=/run/netns/{self.namespace}", "bird", "-f", *options),
                 *("-c", str(self.config), "-s", str(self.control)),
                 *("-P", str(self.control.with_suffix(".pid"))),
             ]
@@ -153,42 +163,87 @@ class Pair:
             routes = [route for route in ip.get_routes() if route["type"] == 7]  # RTN_UNREACHABLE
         return {str(route.get_attr("RTA_DST")) for route in routes} & {V4, OTHER4, V6}
 
+    def refused(self, counter: str) -> int:
+        """The node's kernel's counter of TCP, as in /proc/net/netstat."""
+        text = subprocess.run(
+            ["nsenter", f"--net=/run/netns/{self.node.namespace}", "cat", "/proc/net/netstat"],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        names, values = [line.split() for line in text.splitlines() if line.startswith("TcpExt")]
+        return int(dict(zip(names, values))[counter])
+
 
 @contextmanager
-def pair(directory: Path, name: str, **variables: Any) -> Iterator[Pair]:
-    """Up, with established sessions; the run directory is there and empty."""
+def pair(
+    directory: Path,
+    name: str,
+    router: str | None = None,
+    *,
+    sessions: int = 2,
+    prepare: Callable[[dict[str, str]], None] = lambda _spaces: None,
+    **variables: Any,
+) -> Iterator[Pair]:
+    """Up, with so many established sessions; the run directory is there and empty.
+
+    router: its configuration, by default the lab's. prepare: is given the namespaces before BIRD
+    is started. variables: the role's, for the node.
+    """
     run_dir = directory / "run"
     run_dir.mkdir()
     config = render(directory, **variables)
     router_config = directory / "router.conf"
-    router_config.write_text(router_configuration())
-    spaces = {end: f"{name}-{os.getpid()}-{end}" for end in ("node", "router")}
-    birds = [
-        Bird(spaces["node"], config, directory / "node.ctl"),
-        Bird(spaces["router"], router_config, directory / "router.ctl"),
-    ]
+    router_config.write_text(router_configuration() if router is None else router)
+    with namespaces(name, "router", "node") as spaces:
+        prepare(spaces)
+        birds = [
+            Bird(spaces["node"], config, directory / "node.ctl"),
+            Bird(spaces["router"], router_config, directory / "router.ctl"),
+        ]
+        try:
+            for bird in birds:
+                bird.start()
+            until(lambda: len(birds[0].sessions()) == sessions)
+            yield Pair(*birds, run_dir)
+        finally:
+            for bird in birds:
+                bird.stop()
+
+
+@contextmanager
+def namespaces(name: str, router: str, *nodes: str) -> Iterator[dict[str, str]]:
+    """Their namespaces by these names, wired, gone afterwards."""
+    spaces = {end: f"{name}-{os.getpid()}-{end}" for end in (router, *nodes)}
     try:
         for space in spaces.values():
             netns.create(space)
-        _wire(**spaces)
-        for bird in birds:
-            bird.start()
-        until(lambda: len(birds[0].sessions()) == 2)
-        yield Pair(*birds, run_dir)
+        _wire(spaces[router], [spaces[node] for node in nodes])
+        yield spaces
     finally:
-        for bird in birds:
-            bird.stop()
         for space in spaces.values():
             with suppress(FileNotFoundError):
                 netns.remove(space)
 
 
-def _wire(node: str, router: str) -> None:
-    with NetNS(node) as here, NetNS(router) as there:
-        here.link("add", ifname="eth0", kind="veth", peer={"ifname": "eth0", "net_ns_fd": router})
-        for ip, number, last in ((here, 11, "11"), (there, 1, "1")):
-            for link in ("lo", "eth0"):
-                ip.link("set", index=ip.link_lookup(ifname=link)[0], state="up")
-            index = ip.link_lookup(ifname="eth0")[0]
-            ip.addr("add", index=index, address=f"192.0.2.{number}", prefixlen=26)
-            ip.addr("add", index=index, address=f"2001:db8:1::{last}", prefixlen=64, flags=0x02)
+def _wire(router: str, nodes: list[str]) -> None:
+    with NetNS(router) as ip:
+        ip.link("add", ifname="lan", kind="bridge")
+        bridge = _address(ip, "lan", 1)
+        for number, node in enumerate(nodes, start=11):
+            with NetNS(node) as there:
+                peer = {"ifname": f"port{number}", "net_ns_fd": router}
+                there.link("add", ifname="eth0", kind="veth", peer=peer)
+                _address(there, "eth0", number)
+            port = ip.link_lookup(ifname=f"port{number}")[0]
+            ip.link("set", index=port, master=bridge, state="up")
+
+
+def _address(ip: NetNS, name: str, number: int) -> int:
+    """The host's address on that link, both up. Returns the link's index."""
+    for link in ("lo", name):
+        ip.link("set", index=ip.link_lookup(ifname=link)[0], state="up")
+    index: int = ip.link_lookup(ifname=name)[0]
+    ip.addr("add", index=index, address=f"192.0.2.{number}", prefixlen=26)
+    ip.addr("add", index=index, address=f"2001:db8:1::{number}", prefixlen=64, flags=0x02)  # no DAD
+    return index
