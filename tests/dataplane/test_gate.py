@@ -109,6 +109,15 @@ def test_program_that_was_detached_by_hand_is_seen_at_the_next_turn(bench: Bench
     bench.well()
 
 
+def test_program_that_is_being_replaced_refutes_nothing(bench: Bench) -> None:
+    bench.well()
+    with writer(bench.options.state_dir, "l4lb.xdp.program"):
+        _program.release(bench.node.wanted(), ["eth0"])
+        bench.well()
+
+    assert "eth0 runs no XDP program" in bench.turn().node[0]
+
+
 def test_foreign_program_is_named(bench: Bench) -> None:
     bench.well()
     _program.release(bench.node.wanted(), ["eth0"])

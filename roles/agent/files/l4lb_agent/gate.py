@@ -25,7 +25,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._node_state import NodeSt
 from ansible_collections.l4lb.xdp.plugins.module_utils._proof import Counted, Prover
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables
 from l4lb_agent.files import Watched
-from l4lb_agent.looks import Differences, Running, Watch, differences
+from l4lb_agent.looks import Differences, Running, Watch, differences, is_written
 
 AGAIN = 1.0
 """Seconds after which a service that was proven is proven again, if there are few."""
@@ -282,6 +282,8 @@ class Gate:
             running = self._watch.look()
         except (L4lbError, OSError) as error:
             running = Running((f"cannot look at the program: {error}",))
+        if running.reasons and not self._running.reasons and is_written(self._options.state_dir):
+            return  # a program is being replaced: for a moment interface and pin differ
         was, self._running = self._running, running
         if running.reasons:
             self._well_since = None

@@ -137,6 +137,15 @@ class Differences:
         return bool(self.services or self.pools)
 
 
+def is_written(state_dir: Path) -> bool:
+    """Whether somebody writes to this node just now."""
+    try:
+        with writer(state_dir, "l4lb-agent", patience=0):
+            return False
+    except LockError:
+        return True
+
+
 def differences(tables: Tables, state_dir: Path) -> Differences | None:
     """Compares all that was applied with the maps; rings by what they were made from.
 
