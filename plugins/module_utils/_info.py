@@ -206,7 +206,14 @@ def _memlock(fd: int) -> int:
 
 
 def _fingerprint(node: Node) -> str:
-    """One value over seed, ring size, layout, program, and what every service's slots point to.
+    """One value over layout, program, and what flows are steered by (see _steering)."""
+    head = [schema(node.source).version, node.program["tag"]]
+    return _digest(json.dumps([head, _steering(node)]).encode()).hex()
+
+
+def _steering(node: Node) -> str:
+    """One value over seed, ring size, and what every service's slots point to: nodes that share it
+    send a new flow to the same backend, whatever program they run.
 
     Backends count by address, so nodes with different histories agree.
     """
@@ -217,12 +224,7 @@ def _fingerprint(node: Node) -> str:
         (pool.name, node.rings[index].content.hex() if index in node.rings else "")
         for index, pool in node.actual.pools.items()
     )
-    head = [
-        node.tables.settings()["hash_seed"],
-        node.actual.sizes.ring,
-        schema(node.source).version,
-        node.program["tag"],
-    ]
+    head = [node.tables.settings()["hash_seed"], node.actual.sizes.ring]
     return _digest(json.dumps([head, services, rings]).encode()).hex()
 
 
@@ -253,6 +255,7 @@ _READERS = {
     "backends": _backends,
     "flow_tables": _flow_tables,
     "memory": _memory,
+    "steering": _steering,
     "fingerprint": _fingerprint,
 }
 

@@ -36,6 +36,7 @@ options:
       - backends
       - flow_tables
       - memory
+      - steering
       - fingerprint
 """
 
@@ -143,11 +144,18 @@ memory:
   returned: unless O(gather) leaves it out
   type: dict
   sample: {bytes: 217000000, maps: {flows4: 96000000, flows6: 120000000, rings: 528704}}
+steering:
+  description:
+    - One value over hash seed, ring size, the services with their pools, and the backends, by
+      address, of every slot of every ring. Equal on nodes that send a new flow to the same backend,
+      whatever their history and their program.
+  returned: unless O(gather) leaves it out
+  type: str
+  sample: 7c1a9f3e5b2d4860a9c8e7f6d5b4a392
 fingerprint:
   description:
-    - One value over hash seed, ring size, version of the maps' layout, tag of the program, the
-      services with their pools, and the backends, by address, of every slot of every ring. Equal on
-      nodes that balance alike, whatever their history.
+    - One value over V(steering), version of the maps' layout and the tag of the program. Equal on
+      nodes that balance alike.
   returned: unless O(gather) leaves it out
   type: str
   sample: 0b5d2c1f8a6e4d7f9b3a1c5e7d9f2b4a

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _rings
+from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _info, _rings
 from ansible_collections.l4lb.xdp.plugins.module_utils._info import PARTS, info
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import schema
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import now_tick
@@ -119,3 +119,15 @@ def test_flows_and_traffic_do_not_change_the_fingerprint(node: Node) -> None:
         node.backend_of(ack(port))
     write(node, [(*drawn(1, ipv6=False)[0][:5], 1, now_tick())])
     assert info(node.pins, SOURCE, ["fingerprint"]) == before
+
+
+def test_steering_is_the_same_whatever_the_program(node: Node) -> None:
+    node.serve("192.0.2.71")
+    told = _info.Node(node.pins, SOURCE, node.tables)
+    before = _info.tell(told, ["steering", "fingerprint"])
+    other = _info.Node(node.pins, SOURCE, node.tables)
+    other.program = {**told.program, "tag": "another"}
+    after = _info.tell(other, ["steering", "fingerprint"])
+
+    assert after["steering"] == before["steering"]
+    assert after["fingerprint"] != before["fingerprint"]
