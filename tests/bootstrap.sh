@@ -12,7 +12,7 @@ packages=(
   python3-bpfcc python3-pyroute2 python3-netaddr "linux-headers-$arch"
   # The agent: what it runs with on a node, and what its tests hold its checks, routes, metrics and alerts against.
   python3-h11 python3-dnspython python3-prometheus-client python3-systemd python3-rich python3-argcomplete
-  bird2 nginx-light nsd openssl prometheus
+  bird2 frr nginx-light nsd openssl prometheus
   # The lab's hosts: an image, containers, and a way into them.
   mmdebstrap systemd-container openssh-client netcat-openbsd ethtool iproute2
   # The rest of the tests.
@@ -46,7 +46,7 @@ install_without_starting() {
   fi
   apt install --yes --no-install-recommends "$@"
   local package
-  for package in bird2:bird nginx-light:nginx nsd:nsd prometheus:prometheus; do
+  for package in bird2:bird frr:frr nginx-light:nginx nsd:nsd prometheus:prometheus; do
     [[ " $* " != *" ${package%:*} "* ]] || systemctl --quiet disable "${package#*:}.service"
   done
 }
