@@ -14,6 +14,7 @@
 #include "forward.h"
 #include "too_big.h"
 #include "stats.h"
+#include "trace.h"
 
 /* What is counted and done in the end. */
 struct outcome {
@@ -42,7 +43,8 @@ static __always_inline enum verdict choose(const struct packet *packet, const st
 	hash = flow_hash(packet, node->hash_seed);
 	choice->label = hash;
 	choice->service = service->id;
-	choice->backend = steer(packet, service->pool, pool, hash);
+	choice->slot = (hash >> 32) * RING_SIZE >> 32;
+	choice->backend = steer(packet, service->pool, pool, choice->slot);
 	if (!choice->backend)
 		return VERDICT_DROP_NO_BACKEND;
 	if (packet->fragment == FRAGMENT_FIRST)
@@ -108,7 +110,7 @@ static __always_inline void blur(struct packet *packet, __u32 zero)
 
 /* All that can be. */
 static __always_inline enum verdict take_rare(struct xdp_md *ctx, const struct settings *node,
-					      struct outcome *outcome)
+					      struct tracing *trace, struct outcome *outcome)
 {
 	struct cursor cursor = {
 		.at = (void *)(long)ctx->data,
@@ -116,7 +118,7 @@ static __always_inline enum verdict take_rare(struct xdp_md *ctx, const struct s
 		.zero = node->zero,
 	};
 	struct packet packet = {};
-	struct choice choice = {};
+	struct choice choice = { .service = NOBODY, .slot = NOBODY };
 	enum verdict verdict = resolve(ctx, &cursor, &packet, &choice);
 
 	blur(&packet, cursor.zero);
@@ -126,6 +128,8 @@ static __always_inline enum verdict take_rare(struct xdp_md *ctx, const struct s
 		verdict = forward(ctx, &packet, &choice, node);
 	if (verdict == VERDICT_DROP_TOO_BIG)
 		verdict = answer_too_big(ctx, &packet, choice.mtu);
+	if (unlikely(trace->until))
+		report(trace, &packet, &choice, verdict);
 	outcome->length = packet.length;
 	outcome->interface = choice.interface;
 	return verdict;
@@ -152,14 +156,16 @@ int balancer(struct xdp_md *ctx)
 {
 	__u32 zero = 0;
 	struct settings *node = settings.lookup(&zero);
+	struct tracing *trace = tracing.lookup(&zero);
 	struct outcome outcome = {};
-	enum verdict verdict;
+	enum verdict verdict = VERDICT_NONE;
 
-	if (!node) /* never: an array has its entry */
+	if (!node || !trace) /* never: an array has its entry */
 		return XDP_PASS;
-	verdict = take_plain(ctx, node, &outcome);
+	if (likely(!trace->until))
+		verdict = take_plain(ctx, node, &outcome);
 	if (unlikely(verdict == VERDICT_NONE))
-		verdict = take_rare(ctx, node, &outcome);
+		verdict = take_rare(ctx, node, trace, &outcome);
 	count_verdict(verdict, outcome.length);
 	return action(verdict, outcome.interface);
 }

@@ -17,7 +17,7 @@
 /* The kernel's macro for the running task, which in.h brings along; a slot has a `current`, too. */
 #undef current
 
-#define SCHEMA_VERSION 2
+#define SCHEMA_VERSION 3
 
 /* Time in ticks of 2^29 ns (0.54 s) of CLOCK_MONOTONIC_COARSE: a shift, where seconds cost a
  * division.
@@ -26,6 +26,12 @@
 
 /* Datagrams whose later fragments are still to come, of the whole node: 2 MB. */
 #define MAX_FRAGMENTS 16384
+
+/* Events of a trace that its reader has not fetched yet: 3,640. */
+#define TRACE_BYTES (256 * 1024)
+
+/* Where an index could be 0. */
+#define NOBODY 0xffffffff
 
 enum tracking {
 	TRACKING_ADAPTIVE, /* the flow table serves changed slots only */
@@ -189,6 +195,39 @@ struct budget {
 	__u32 spent;
 };
 
+/* Which packets are told of, and until when: trace.h. */
+struct tracing {
+	__u32 until; /* the last tick; 0: nothing is traced */
+	__u32 session; /* the reader's; its events have it, too */
+	__u32 sample; /* one packet in so many */
+	__u32 service; /* NOBODY: whatever it is */
+	__be32 source[4];
+	__be32 mask[4]; /* of the source's bits that matter */
+	__u8 family; /* 4 or 6; 0: either */
+	__u8 verdict; /* VERDICT_COUNT: whatever it is */
+	__u8 pad[2];
+};
+
+/* A packet of a trace. Addresses, ports and protocol are those of its flow, or of the flow that an
+ * ICMP error is about.
+ */
+struct trace_event {
+	__u64 time; /* ns of CLOCK_MONOTONIC */
+	__be32 source[4];
+	__be32 destination[4];
+	__be16 source_port;
+	__be16 destination_port;
+	__u32 session;
+	__u32 service; /* NOBODY: none */
+	__u32 slot; /* NOBODY: none was asked */
+	__u16 backend; /* 0: none */
+	__u16 length;
+	__u8 protocol;
+	__u8 ipv6;
+	__u8 verdict;
+	__u8 error; /* it is an ICMP error */
+};
+
 struct counter {
 	__u64 packets;
 	__u64 bytes; /* of the client's IP packets, without Ethernet and outer header */
@@ -229,6 +268,22 @@ BPF_TABLE_PINNED("lru_hash", struct fragment_key, struct fragment_record, fragme
 
 BPF_TABLE_PINNED("percpu_array", __u32, struct budget, budgets, 1, PINS "/budgets");
 BPF_TABLE_PINNED("percpu_array", __u32, struct nexthop, nexthops, MAX_BACKENDS, PINS "/nexthops");
+
+BPF_TABLE_PINNED("array", __u32, struct tracing, tracing, 1, PINS "/tracing");
+/* Events that found the buffer full. */
+BPF_TABLE_PINNED("array", __u32, __u64, trace_lost, 1, PINS "/trace_lost");
+/* bcc's macro for a ring buffer cannot pin it. */
+struct trace_events_table_t {
+	int key;
+	struct trace_event leaf;
+	void *(*ringbuf_reserve)(u64);
+	void (*ringbuf_submit)(void *, u64);
+	u32 max_entries;
+};
+__attribute__((
+	section("maps/ringbuf:" PINS "/trace_events"))) struct trace_events_table_t trace_events = {
+	.max_entries = TRACE_BYTES
+};
 
 BPF_TABLE_PINNED("percpu_array", __u32, struct counter, verdicts, VERDICT_COUNT, PINS "/verdicts");
 BPF_TABLE_PINNED("percpu_array", __u32, struct counter, service_counters, MAX_SERVICES,

@@ -15,6 +15,7 @@
 struct choice {
 	__u32 backend; /* index; 0: nobody yet */
 	__u32 service;
+	__u32 slot;
 	__u32 label; /* the flow's hash, as the outer header shows it */
 	__u32 interface; /* where it goes out */
 	__u32 mtu; /* what of it would have fitted, when it does not */
@@ -143,11 +144,10 @@ static __always_inline __u32 steer_tracked(const struct packet *packet, const st
 	return backend;
 }
 
-/* The index of the packet's backend, 0 when there is none. */
+/* The index of the packet's backend, 0 when there is none; `index` is the slot. */
 static __always_inline __u32 steer(const struct packet *packet, __u32 pool_id,
-				   const struct pool *pool, __u64 hash)
+				   const struct pool *pool, __u32 index)
 {
-	__u32 index = (hash >> 32) * RING_SIZE >> 32;
 	void *ring = rings.lookup(&pool_id);
 	struct slot *slot;
 

@@ -13,7 +13,7 @@ import ctypes as ct
 import errno
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -314,6 +314,34 @@ def _mapped(fd: int, size: int, access: int) -> mmap.mmap:
         return mmap.mmap(fd, size, access=access)
     except OSError as error:
         raise BpfError("map the memory of an array", error.errno or 0) from error
+
+
+def ring_buffer_callback(take: Callable[[Any, int, int], int]) -> Any:
+    """What bcc calls for each record with its address and size; to be kept while it may. An error
+    in it is lost. A result below 0 ends the poll.
+    """
+    require_bcc()
+    return ct.CFUNCTYPE(ct.c_int, ct.c_void_p, ct.c_void_p, ct.c_int)(take)
+
+
+def open_ring_buffer(fd: int, callback: Any) -> int:
+    """A reader of a ring buffer, of which there can be one at a time.
+
+    callback: of `ring_buffer_callback`.
+    """
+    reader = lib.bpf_new_ringbuf(fd, callback, None)
+    if not reader:
+        raise BpfError("read a ring buffer", ct.get_errno())
+    return int(reader)
+
+
+def poll_ring_buffer(reader: int, milliseconds: int) -> None:
+    """Hands over the records that are there; waits for the first so long."""
+    lib.bpf_poll_ringbuf(reader, milliseconds)
+
+
+def close_ring_buffer(reader: int) -> None:
+    lib.bpf_free_ringbuf(reader)
 
 
 def attach_xdp(interface: int, fd: int, mode: str, expected: int | None) -> None:

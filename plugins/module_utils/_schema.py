@@ -36,6 +36,9 @@ PINS = "/run/l4lb/bpf"
 CLOCK_MONOTONIC_COARSE = 6
 """The data path's clock, of linux/time.h; the module time has no name for it."""
 
+RING_BUFFER = 27
+"""BPF_MAP_TYPE_RINGBUF."""
+
 _INCLUDE = re.compile(r'\s*#include "([^"]+)"')
 _ENUM = re.compile(r"\benum (\w+) \{(.*?)\};", re.DOTALL)
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
@@ -208,6 +211,8 @@ def check_pins(source: Path, pins: Path, compiled: Any) -> None:
         value_size = ct.sizeof(leaf._type_) if issubclass(leaf, ct.Array) else ct.sizeof(leaf)
         have = (info.type, info.key_size, info.value_size, info.max_entries)
         want = (table.ttype, ct.sizeof(table.Key), value_size, table.max_entries)
+        if table.ttype == RING_BUFFER:  # its records have no keys, and any size
+            want = (table.ttype, 0, 0, table.max_entries)
         if have != want:
             raise SchemaError(
                 f"the map pinned at {path} is another one than this version's "

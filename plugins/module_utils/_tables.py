@@ -52,6 +52,7 @@ class Tables:
 
     def __init__(self, pins: Path = Path(PINS), source: Path = Path(SOURCE)) -> None:
         """Opens them. Raises SchemaError when there are none, or they are another version's."""
+        self.pins, self.source = pins, source
         self.sizes: Sizes = prepared_sizes(pins, source)
         self.words = schema(source)
         self._maps = compile_unit(source / "maps.h", pins, self.sizes)
