@@ -51,7 +51,7 @@ static __always_inline enum verdict forward(struct xdp_md *ctx, const struct pac
 	}
 	if (encap(ctx, packet, &link, backend, node, choice->label))
 		return VERDICT_DROP_NO_HEADROOM;
-	count_forwarded(choice, packet->length);
+	count_forwarded(packet, choice);
 	if (found == HOP_KERNEL)
 		return VERDICT_TO_KERNEL;
 	return choice->interface == ctx->ingress_ifindex ? VERDICT_SENT : VERDICT_REDIRECTED;

@@ -233,6 +233,12 @@ struct counter {
 	__u64 bytes; /* of the client's IP packets, without Ethernet and outer header */
 };
 
+struct service_counter {
+	__u64 packets;
+	__u64 bytes;
+	__u64 opens; /* of the packets those that open a connection: TCP SYN */
+};
+
 struct name {
 	char text[64];
 };
@@ -286,7 +292,7 @@ __attribute__((
 };
 
 BPF_TABLE_PINNED("percpu_array", __u32, struct counter, verdicts, VERDICT_COUNT, PINS "/verdicts");
-BPF_TABLE_PINNED("percpu_array", __u32, struct counter, service_counters, MAX_SERVICES,
+BPF_TABLE_PINNED("percpu_array", __u32, struct service_counter, service_counters, MAX_SERVICES,
 		 PINS "/service_counters");
 BPF_TABLE_PINNED("percpu_array", __u32, struct counter, backend_counters, MAX_BACKENDS,
 		 PINS "/backend_counters");

@@ -24,10 +24,16 @@ static __always_inline void count_verdict(enum verdict verdict, __u32 bytes)
 	add(verdicts.lookup(&index), bytes);
 }
 
-static __always_inline void count_forwarded(struct choice *choice, __u32 bytes)
+static __always_inline void count_forwarded(const struct packet *packet, struct choice *choice)
 {
-	add(service_counters.lookup(&choice->service), bytes);
-	add(backend_counters.lookup(&choice->backend), bytes);
+	struct service_counter *service = service_counters.lookup(&choice->service);
+
+	if (service) { /* always */
+		service->packets++;
+		service->bytes += packet->length;
+		service->opens += packet->opens;
+	}
+	add(backend_counters.lookup(&choice->backend), packet->length);
 }
 
 #endif

@@ -20,7 +20,7 @@ MAPS = {
     "addresses4": ("hash", 4, 4, "services"),
     "addresses6": ("hash", 16, 4, "services"),
     "service_names": ("array", 4, 64, "services"),
-    "service_counters": ("percpu_array", 4, 16, "services"),
+    "service_counters": ("percpu_array", 4, 24, "services"),
     "pools": ("array", 4, 24, "pools"),
     "pool_names": ("array", 4, 64, "pools"),
     "rings": ("array", 4, 4, "pools"),

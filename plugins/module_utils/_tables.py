@@ -177,8 +177,11 @@ class Tables:
         return dict(zip(names, self._counters("verdicts")))
 
     def service_counters(self) -> list[dict[str, int]]:
-        """Packets and bytes by service id."""
-        return list(self._counters("service_counters"))
+        """Packets, bytes, and of the packets those that open a TCP connection, by service id."""
+        return [
+            {**_total(cpus), "opens": sum(cpu.opens for cpu in cpus)}
+            for _key, cpus in self.entries("service_counters")
+        ]
 
     def backend_counters(self) -> list[dict[str, int]]:
         """Packets and bytes by backend index."""

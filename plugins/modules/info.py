@@ -92,7 +92,8 @@ verdicts:
   type: dict
   sample: {sent: {packets: 12000, bytes: 960000}}
 services:
-  description: Services with their counters.
+  description:
+    - Services with their counters. C(opens) are those of the packets that open a TCP connection.
   returned: unless O(gather) leaves it out
   type: list
   elements: dict
@@ -104,6 +105,7 @@ services:
       pool: web
       packets: 900
       bytes: 72000
+      opens: 80
 pools:
   description:
     - Pools by name. C(backends) counts them by state, C(tracked_slots) are those that changed and

@@ -119,8 +119,21 @@ def test_packets_and_bytes_are_counted(make_node: Callable[..., Node]) -> None:
     service = next(service.id for service in actual.services.values() if service.name == "tcp0")
     (backend,) = actual.backends
     assert node.tables.verdicts()["sent"] == counted
-    assert node.tables.service_counters()[service] == counted
+    assert node.tables.service_counters()[service] == {**counted, "opens": 0}
     assert node.tables.backend_counters()[backend] == counted
+
+
+@pytest.mark.parametrize("ipv6", [False, True], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize(("flags", "opens"), [("S", 1), ("SA", 0), ("A", 0), ("SEC", 1)])
+def test_packets_that_open_a_connection_are_counted(
+    make_node: Callable[..., Node], flags: str, opens: int, ipv6: bool
+) -> None:
+    node = make_node()
+    node.serve(REAL4)
+    node.run(from_client(TCP(sport=4000, dport=80, flags=flags), ipv6=ipv6))
+    length = 60 if ipv6 else 40
+    counted = {"packets": 1, "bytes": length, "opens": opens}
+    assert counted in node.tables.service_counters()
 
 
 # --- which service ---
