@@ -40,7 +40,7 @@ static __always_inline enum verdict choose(const struct packet *packet, const st
 	pool = pools.lookup(&service->pool);
 	if (!pool)
 		return VERDICT_DROP_NO_BACKEND;
-	hash = flow_hash(packet, node->hash_seed);
+	hash = identity_hash(packet, node->hash_seed, pool->identity);
 	choice->label = hash;
 	choice->service = service->id;
 	choice->slot = (hash >> 32) * RING_SIZE >> 32;

@@ -8,6 +8,7 @@
 #ifndef L4LB_FLOWHASH_H
 #define L4LB_FLOWHASH_H
 
+#include "maps.h"
 #include "parse.h"
 
 #define HASH_MULTIPLIER 0x9e3779b97f4a7c15ULL /* 2^64 / golden ratio */
@@ -51,6 +52,26 @@ static __always_inline __u64 flow_hash(const struct packet *packet, __u64 seed)
 	}
 	__builtin_memcpy(&ports, &packet->source_port, sizeof(ports)); /* both of them */
 	return finish(hash ^ (le_word(ports) | (__u64)packet->protocol << 32));
+}
+
+/* The hash that picks the slot: of what the pool takes for the flow, the rest being 0. */
+static __always_inline __u64 identity_hash(const struct packet *packet, __u64 seed, __u8 identity)
+{
+	struct packet kept = {};
+
+	if (likely(identity == IDENTITY_FIVE_TUPLE))
+		return flow_hash(packet, seed);
+	if (identity != IDENTITY_DESTINATION_PORT) {
+		kept.ipv6 = packet->ipv6;
+		__builtin_memcpy(kept.source, packet->source, sizeof(kept.source));
+	}
+	if (identity == IDENTITY_WITHOUT_SOURCE_PORT) {
+		__builtin_memcpy(kept.destination, packet->destination, sizeof(kept.destination));
+		kept.protocol = packet->protocol;
+	}
+	if (identity != IDENTITY_SOURCE_ADDRESS)
+		kept.destination_port = packet->destination_port;
+	return flow_hash(&kept, seed);
 }
 
 #endif

@@ -44,6 +44,14 @@ enum algorithm {
 	ALGORITHM_RENDEZVOUS,
 };
 
+/* What of a flow picks its slot. */
+enum identity {
+	IDENTITY_FIVE_TUPLE,
+	IDENTITY_WITHOUT_SOURCE_PORT,
+	IDENTITY_SOURCE_ADDRESS, /* and nothing else: one slot for all that a client does */
+	IDENTITY_DESTINATION_PORT, /* and nothing else, of either family */
+};
+
 enum forwarding {
 	FORWARDING_IPIP,
 };
@@ -125,7 +133,8 @@ struct pool {
 	__u8 algorithm;
 	__u8 forwarding;
 	__u8 tracking;
-	__u32 pad;
+	__u8 identity;
+	__u8 pad[3];
 };
 
 /* An array rounds its values up to 8 bytes: the memory of a slot costs nothing. */

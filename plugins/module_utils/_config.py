@@ -25,6 +25,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._reader import Fields, Reader, few
 
 ALGORITHMS = ("maglev", "rendezvous")
+IDENTITIES = ("five_tuple", "without_source_port", "source_address", "destination_port")
 SUPPORTED_FORWARDING = ("ipip",)
 """The forwarding modes that the data plane has."""
 TRACKING = ("adaptive", "always", "never")
@@ -64,6 +65,7 @@ class Pool:
     name: str
     backends: tuple[Backend, ...] = ()
     algorithm: str = "maglev"
+    identity: str = "five_tuple"
     forwarding: str = "ipip"
     tracking: str = "adaptive"
     udp_transition: int = 60
@@ -207,6 +209,7 @@ def _read_pool(fields: Fields, name: str, owners: Mapping[str, int]) -> Pool:
         name=name,
         backends=tuple(sorted(backends, key=lambda backend: order(backend.address))),
         algorithm=fields.choice("algorithm", ALGORITHMS),
+        identity=fields.choice("identity", IDENTITIES),
         forwarding=fields.choice("forwarding", SUPPORTED_FORWARDING, "all that is supported yet"),
         tracking=fields.choice("tracking", TRACKING),
         udp_transition=min(udp_transition, settle),

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _links, _nexthop, _program, _steer
-from ansible_collections.l4lb.xdp.plugins.module_utils._address import endpoint
-from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import flow_hash
+from ansible_collections.l4lb.xdp.plugins.module_utils._address import endpoint, packed
+from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import identity_hash
 from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import slot as slot_number
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
     BackendEntry,
@@ -105,13 +105,16 @@ class Explainer:
             "name": pool.name,
             "tracking": pool.tracking,
             "algorithm": pool.algorithm,
+            "identity": pool.identity,
             "forwarding": pool.forwarding,
         }
         answer.why.append(_service_text(packet, key, service, pool))
-        hashed = self._hash(packet)
+        hashed = self._hash(packet, pool)
         slot = self._lookup.slot(service.pool, slot_number(hashed, self._ring_size))
         answer.hash = f"{hashed:016x}"
-        answer.why.append(f"its hash {answer.hash} picks slot {slot.number} of {self._ring_size}")
+        answer.why.append(
+            f"{_HASHED[pool.identity]} {answer.hash} picks slot {slot.number} of {self._ring_size}"
+        )
         flow = self._lookup.flow(packet)
         named = {slot.current, slot.previous, flow.backend if flow else 0} - {0}
         entries = {index: self._lookup.backend(index) for index in sorted(named)}
@@ -132,11 +135,12 @@ class Explainer:
         self._describe(answer, pool, backends[steered.backend])
         return steered.backend
 
-    def _hash(self, packet: Packet) -> int:
-        return flow_hash(
+    def _hash(self, packet: Packet, pool: PoolEntry) -> int:
+        return identity_hash(
+            pool.identity,
             self._settings["hash_seed"],
-            packet.source,
-            packet.destination,
+            packed(packet.source),
+            packed(packet.destination),
             PROTOCOLS[packet.protocol],
             packet.source_port,
             packet.destination_port,
@@ -231,6 +235,12 @@ def _ingress(packet: Packet, wish: str | None, running: Sequence[str]) -> tuple[
     ]
 
 
+_HASHED = {
+    "five_tuple": "its hash",
+    "without_source_port": "the hash of all but its source port",
+    "source_address": "the hash of its source address alone",
+    "destination_port": "the hash of its destination port alone",
+}
 _FOREIGN = "goes to the kernel untouched"
 _ICMP_TEXT = (
     "an echo request to a service's address is answered by the node; an error about a flow of a "

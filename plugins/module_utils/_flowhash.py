@@ -17,6 +17,13 @@ the packet as they are on the wire, little-endian, and all arithmetic is modulo 
     hash         = finish(h ^ ports)
     slot         = (hash >> 32) * size >> 32
 
+A pool's identity says what of the flow is hashed; the rest is 0, and IPv4 without addresses:
+
+    five_tuple          : all of it
+    without_source_port : source, destination, destination port, protocol
+    source_address      : source
+    destination_port    : destination port
+
 Every step is a bijection, so two flows between the same two addresses never have the same hash.
 29 is no multiple of 8: with 32, what the last byte of one word changes, the same change in two
 bytes of the next word undoes, whatever the seed.
@@ -85,6 +92,25 @@ def packed_hash(
         state = _absorb(state, int.from_bytes(addresses[start : start + 8], "little"))
     ports = _wire(source_port) | _wire(destination_port) << 16 | protocol << 32
     return _finish(state ^ ports)
+
+
+def identity_hash(
+    identity: str,
+    seed: int,
+    source: bytes,
+    destination: bytes,
+    protocol: int,
+    source_port: int,
+    destination_port: int,
+) -> int:
+    """The hash that picks the slot in a pool of that identity; of a packed flow."""
+    if identity == "five_tuple":
+        return packed_hash(seed, source, destination, protocol, source_port, destination_port)
+    if identity == "without_source_port":
+        return packed_hash(seed, source, destination, protocol, 0, destination_port)
+    if identity == "source_address":
+        return packed_hash(seed, source, bytes(len(source)), 0, 0, 0)
+    return packed_hash(seed, bytes(4), bytes(4), 0, 0, destination_port)
 
 
 def slot(hash_: int, size: int) -> int:

@@ -141,6 +141,7 @@ def _pools(node: Node) -> dict[str, Any]:
         ring = node.rings.get(index, Ring(0, 0, b""))
         pools[pool.name] = {
             "algorithm": pool.algorithm,
+            "identity": pool.identity,
             "forwarding": pool.forwarding,
             "tracking": pool.tracking,
             "udp_transition": _rings.seconds(pool.udp_transition),

@@ -48,6 +48,7 @@ class PoolEntry:
     udp_transition: int
     settle: int
     ring_digest: int = 0
+    identity: str = "five_tuple"
 
 
 def pool_entry(pool: Pool) -> PoolEntry:
@@ -59,6 +60,7 @@ def pool_entry(pool: Pool) -> PoolEntry:
         pool.tracking,
         _rings.ticks(pool.udp_transition),
         _rings.ticks(pool.settle),
+        identity=pool.identity,
     )
 
 

@@ -65,6 +65,7 @@ def as_inventory(actual: Actual) -> dict[str, Any]:
     pools: dict[str, Any] = {
         pool.name: {
             "algorithm": pool.algorithm,
+            "identity": pool.identity,
             "forwarding": pool.forwarding,
             "tracking": pool.tracking,
             "udp_transition": _rings.seconds(pool.udp_transition),
@@ -93,7 +94,7 @@ def _write(
         lines.append(
             f"pool {name}: {pool.algorithm} {pool.forwarding} tracking {pool.tracking} "
             f"udp_transition {_rings.seconds(pool.udp_transition)} "
-            f"settle {_rings.seconds(pool.settle)}"
+            f"settle {_rings.seconds(pool.settle)} identity {pool.identity}"
         )
         for backend in sorted(backends, key=lambda b: order(b.address)):
             health = " down" if (name, backend.address) in down else ""

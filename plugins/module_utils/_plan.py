@@ -283,7 +283,8 @@ def _plan_pool(
     held = actual.pools.get(index)
     if held != entry:
         plan.pools[index] = entry
-    if held is not None and held.ring_digest == digest:
+    rehashed = held is not None and held.identity != entry.identity
+    if held is not None and held.ring_digest == digest and not rehashed:
         return
     found = ring(index) if held is not None else None
     slots = Slots.empty(actual.sizes.ring) if found is None else found
@@ -295,6 +296,8 @@ def _plan_pool(
     if found is None or new != slots:
         plan.rings[index] = new
         plan.pool_shares[pool.name] = _predict.of_ring(slots, new, living)
+    if rehashed:
+        plan.pool_shares[pool.name] = _predict.of_identity(slots, new, pool.tracking == "always")
 
 
 def _desired(algorithm: str, size: int, members: Members) -> list[int]:

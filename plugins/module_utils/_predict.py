@@ -8,6 +8,7 @@ as these are many.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -58,6 +59,18 @@ def of_ring(before: Slots, after: Slots, living: Collection[int]) -> Shares:
             or (older != 0 and older not in keeps)
         )
     return _shares(before.current, after.current, lost)
+
+
+def of_identity(before: Slots, after: Slots, recorded: bool) -> Shares:
+    """A pool that takes something else for a flow: each flow goes to any slot of the new ring.
+
+    recorded: whether the flow table has all flows, and so keeps them.
+    """
+    had, gets = Counter(before.current), Counter(after.current)
+    size = max(1, len(before))
+    ways = sum(count * (size - gets[backend]) for backend, count in had.items() if backend)
+    moved = ways / size**2
+    return Shares(moved, 0, moved, 0 if recorded else moved)
 
 
 def of_service(before: Sequence[str], older: Sequence[str], after: Sequence[str]) -> Shares:

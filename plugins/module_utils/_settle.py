@@ -34,7 +34,7 @@ from typing import Any, Protocol, Union
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _flows, _rings
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import packed, require_netaddr
-from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import packed_hash, slot
+from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import identity_hash, slot
 from ansible_collections.l4lb.xdp.plugins.module_utils._flows import Record
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
     Actual,
@@ -285,7 +285,10 @@ def _elsewhere(
             continue
         current = watch.slots.current
         number = slot(
-            packed_hash(seed, source, destination, protocol, source_port, port), len(current)
+            identity_hash(
+                watch.pool.identity, seed, source, destination, protocol, source_port, port
+            ),
+            len(current),
         )
         if current[number] != backend and watch.marks[number] == _QUIET:
             yield watch, number, record

@@ -120,6 +120,7 @@ class Tables:
             udp_transition=leaf.udp_transition,
             settle=leaf.settle,
             ring_digest=leaf.ring_digest,
+            identity=self.words.word("identity", leaf.identity),
         )
 
     def _backends(self) -> Iterator[tuple[int, BackendEntry]]:
@@ -210,6 +211,7 @@ class Tables:
             udp_transition=pool.udp_transition,
             settle=pool.settle,
             ring_digest=pool.ring_digest,
+            identity=words.value("identity", pool.identity),
         )
 
     def remove_pool(self, index: int) -> None:

@@ -121,7 +121,7 @@ pool:
   description: The pool of the service; null without service.
   returned: success
   type: dict
-  sample: {name: web, tracking: adaptive, algorithm: maglev, forwarding: ipip}
+  sample: {name: web, tracking: adaptive, algorithm: maglev, identity: five_tuple, forwarding: ipip}
 hash:
   description: The flow's hash, 64 bits in hexadecimal; null without service.
   returned: success

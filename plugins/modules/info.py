@@ -116,6 +116,7 @@ pools:
   sample:
     web:
       algorithm: maglev
+      identity: five_tuple
       forwarding: ipip
       tracking: adaptive
       udp_transition: 60

@@ -31,7 +31,8 @@ def fleet() -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Pools and services: backends of both families, behind both interfaces."""
     pools = {
         "web": {"backends": [{"address": address} for address in BACKENDS]},
-        "all": {"backends": [{"address": NEAR}, {"address": FAR6}], "tracking": "always"},
+        "all": {"backends": [{"address": NEAR}, {"address": FAR6}], "tracking": "always"}
+        | {"identity": "source_address"},
     }
     services = [
         {"name": f"{pool}{i}{protocol}", "address": address, "port": port, "protocol": protocol}

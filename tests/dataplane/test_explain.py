@@ -21,6 +21,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _rings
+from ansible_collections.l4lb.xdp.plugins.module_utils._config import IDENTITIES
 from ansible_collections.l4lb.xdp.plugins.module_utils._explain import Explainer
 from ansible_collections.l4lb.xdp.plugins.module_utils._packet import parse
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import jiffies_per_second
@@ -200,6 +201,7 @@ class History:
         pool = self.pools[name]
         pool["tracking"] = self.rng.choice(("adaptive", "adaptive", "adaptive", "always", "never"))
         pool["algorithm"] = self.rng.choice(("maglev", "rendezvous"))
+        pool["identity"] = self.rng.choice(("five_tuple", "five_tuple", *IDENTITIES))
         for _change in range(self.rng.randrange(1, 4)):
             self.change_member(name)
         self.apply()

@@ -13,7 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import flow_hash, slot
+from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import (
+    flow_hash,
+    identity_hash,
+    slot,
+)
 
 SEEDS = (0, 0x0123456789ABCDEF)
 TCP, UDP = 6, 17
@@ -43,6 +47,34 @@ def test_values_never_change(
     seed: int, source: str, destination: str, protocol: int, ports: tuple[int, int], expected: int
 ) -> None:
     assert flow_hash(seed, source, destination, protocol, *ports) == expected
+
+
+@pytest.mark.parametrize(
+    ("identity", "kept"),
+    [
+        ("five_tuple", ("198.51.100.2", "203.0.113.10", TCP, 40000, 80)),
+        ("without_source_port", ("198.51.100.2", "203.0.113.10", TCP, 0, 80)),
+        ("source_address", ("198.51.100.2", "0.0.0.0", 0, 0, 0)),
+        ("destination_port", ("0.0.0.0", "0.0.0.0", 0, 0, 80)),
+    ],
+)
+def test_identity_hashes_what_counts(identity: str, kept: tuple[str, str, int, int, int]) -> None:
+    source = bytes([198, 51, 100, 2])
+    hashed = identity_hash(identity, SEEDS[1], source, WEB4, TCP, 40000, 80)
+    assert hashed == flow_hash(SEEDS[1], *kept)
+
+
+@pytest.mark.parametrize(
+    ("identity", "kept"),
+    [
+        ("source_address", ("2001:db8:3::2", "::", 0, 0, 0)),
+        ("destination_port", ("0.0.0.0", "0.0.0.0", 0, 0, 80)),
+    ],
+)
+def test_identity_over_ipv6(identity: str, kept: tuple[str, str, int, int, int]) -> None:
+    source = bytes.fromhex("20010db8000300000000000000000002")
+    hashed = identity_hash(identity, SEEDS[1], source, WEB6, TCP, 40000, 80)
+    assert hashed == flow_hash(SEEDS[1], *kept)
 
 
 @given(st.integers(0, 2**64 - 1), st.binary(min_size=4, max_size=4), st.integers(0, 65535))

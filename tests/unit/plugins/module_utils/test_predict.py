@@ -11,7 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _predict, _rings
-from ansible_collections.l4lb.xdp.plugins.module_utils._predict import RefusedError, Shares
+from ansible_collections.l4lb.xdp.plugins.module_utils._predict import (
+    RefusedError,
+    Shares,
+    of_identity,
+)
 from ansible_collections.l4lb.xdp.plugins.module_utils._rings import Slots
 
 A, B, C, D = 1, 2, 3, 4
@@ -77,6 +81,18 @@ def test_service_with_another_pool_breaks_what_moves(ways: list[tuple[str, str]]
     assert shares.moved == pytest.approx(moved)
     assert shares.broken == pytest.approx(moved)
     assert shares.moved == pytest.approx(shares.unavoidable + shares.collateral)
+
+
+def test_another_identity_sends_flows_anywhere() -> None:
+    before = slots((A, 0, 0), (A, 0, 0), (A, 0, 0), (B, 0, 0))
+    after = slots((A, 0, 0), (A, 0, 0), (B, 0, 0), (B, 0, 0))
+    stays = 3 / 4 * 2 / 4 + 1 / 4 * 2 / 4
+    assert of_identity(before, after, False) == Shares(1 - stays, 0, 1 - stays, 1 - stays)
+    assert of_identity(before, after, True) == Shares(1 - stays, 0, 1 - stays, 0)
+    nobody = slots((0, 0, 0), (0, 0, 0))
+    assert of_identity(nobody, slots((A, 0, 0), (A, 0, 0)), False) == Shares(0, 0, 0, 0)
+    half = slots((A, 0, 0), (0, 0, 0))
+    assert of_identity(half, half, False).moved == 1 / 4
 
 
 def test_service_that_had_no_ring_moves_nothing() -> None:
