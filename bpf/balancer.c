@@ -26,16 +26,19 @@ struct outcome {
 static __always_inline enum verdict choose(const struct packet *packet, const struct settings *node,
 					   struct choice *choice)
 {
-	struct service *service = find_service(packet, packet->destination_port);
+	struct service *service =
+		packet->echo ? NULL : find_service(packet, packet->destination_port);
 	struct pool *pool;
 	__u64 hash;
 
 	if (unlikely(!service)) {
-		if (!is_service_address(packet))
-			return VERDICT_PASS_FOREIGN;
-		service = find_service(packet, ANY_PORT);
+		service = find_address(packet);
 		if (!service)
-			return packet->error ? VERDICT_DROP_ICMP_ERROR : VERDICT_DROP_UNSERVED;
+			return VERDICT_PASS_FOREIGN;
+		if (!packet->echo)
+			service = find_service(packet, ANY_PORT);
+		if (!service)
+			return packet->error ? VERDICT_DROP_ICMP_ERROR : unserved(node);
 	}
 	pool = pools.lookup(&service->pool);
 	if (!pool)
@@ -79,7 +82,8 @@ static __always_inline enum verdict take_plain(struct xdp_md *ctx, const struct 
 
 /* Ends here, or goes on as part of the flow it belongs to. */
 static __always_inline enum verdict resolve(struct xdp_md *ctx, struct cursor *cursor,
-					    struct packet *packet, struct choice *choice)
+					    const struct settings *node, struct packet *packet,
+					    struct choice *choice)
 {
 	enum content content = parse(cursor, packet);
 
@@ -89,13 +93,13 @@ static __always_inline enum verdict resolve(struct xdp_md *ctx, struct cursor *c
 		return VERDICT_PASS_FOREIGN;
 	switch (content) {
 	case CONTENT_ICMP:
-		return take_icmp(ctx, cursor, packet);
+		return take_icmp(ctx, cursor, packet, node);
 	case CONTENT_FRAGMENT:
 		return follow_first(packet, choice);
 	case CONTENT_MALFORMED:
 		return VERDICT_DROP_MALFORMED;
 	default:
-		return VERDICT_DROP_UNSERVED;
+		return unserved(node);
 	}
 }
 
@@ -106,6 +110,7 @@ static __always_inline void blur(struct packet *packet, __u32 zero)
 	packet->opens += zero;
 	packet->fragment += zero;
 	packet->error += zero;
+	packet->echo += zero;
 }
 
 /* All that can be. */
@@ -119,7 +124,7 @@ static __always_inline enum verdict take_rare(struct xdp_md *ctx, const struct s
 	};
 	struct packet packet = {};
 	struct choice choice = { .service = NOBODY, .slot = NOBODY };
-	enum verdict verdict = resolve(ctx, &cursor, &packet, &choice);
+	enum verdict verdict = resolve(ctx, &cursor, node, &packet, &choice);
 
 	blur(&packet, cursor.zero);
 	if (verdict == VERDICT_NONE && !choice.backend)
@@ -145,6 +150,7 @@ static __always_inline int action(enum verdict verdict, __u32 interface)
 	case VERDICT_REDIRECTED:
 		return bpf_redirect(interface, 0);
 	case VERDICT_PASS_FOREIGN:
+	case VERDICT_PASS_UNSERVED:
 	case VERDICT_TO_KERNEL:
 		return XDP_PASS;
 	default:

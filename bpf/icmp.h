@@ -12,6 +12,8 @@
 #include "encap.h"
 #include "maps.h"
 #include "parse.h"
+#include "services.h"
+#include "steer.h"
 
 #include <uapi/linux/icmp.h>
 #include <uapi/linux/icmpv6.h>
@@ -173,9 +175,20 @@ static __always_inline enum verdict answer_echo(struct xdp_md *ctx, struct curso
 
 /* --- the step --- */
 
+static __always_inline enum verdict take_echo(struct xdp_md *ctx, struct cursor *cursor,
+					      struct packet *packet, const struct settings *node)
+{
+	if (node->echo == ECHO_ANSWER)
+		return answer_echo(ctx, cursor, packet);
+	if (node->echo == ECHO_PASS)
+		return VERDICT_PASS_UNSERVED;
+	packet->echo = 1;
+	return VERDICT_NONE;
+}
+
 /* Answers, or makes the packet out to be of the flow that an error is about. */
 static __always_inline enum verdict take_icmp(struct xdp_md *ctx, struct cursor *cursor,
-					      struct packet *packet)
+					      struct packet *packet, const struct settings *node)
 {
 	struct icmp_header *icmp = cursor->at;
 	__u8 type;
@@ -186,11 +199,11 @@ static __always_inline enum verdict take_icmp(struct xdp_md *ctx, struct cursor 
 		return VERDICT_DROP_MALFORMED;
 	type = icmp->type;
 	if (type == (packet->ipv6 ? ICMPV6_ECHO_REQUEST : ICMP_ECHO))
-		return answer_echo(ctx, cursor, packet);
+		return take_echo(ctx, cursor, packet, node);
 	if (packet->ipv6 && type >= NEIGHBOUR_DISCOVERY_FIRST && type <= NEIGHBOUR_DISCOVERY_LAST)
 		return VERDICT_PASS_FOREIGN;
 	if (!is_error(packet, type))
-		return VERDICT_DROP_UNSERVED;
+		return unserved(node);
 	advance(cursor, sizeof(*icmp));
 	if (packet->ipv6 ? read_embedded_ipv6(cursor, packet) : read_embedded_ipv4(cursor, packet))
 		return VERDICT_DROP_ICMP_ERROR;

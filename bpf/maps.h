@@ -69,9 +69,23 @@ enum health {
 	HEALTH_DOWN,
 };
 
+/* What becomes of a packet to a service's address, but for none of its services. */
+enum other_ports {
+	OTHER_PORTS_DROP, /* passed, a node that forwards would send it back to the router */
+	OTHER_PORTS_PASS,
+};
+
+/* Who answers an echo request to a service's address. */
+enum echo {
+	ECHO_ANSWER, /* the node */
+	ECHO_FORWARD, /* the backend of its slot, in the pool of the address' first service */
+	ECHO_PASS, /* the kernel */
+};
+
 /* Every packet gets one, and is counted under it: docs/packet.md says when. */
 enum verdict {
 	VERDICT_PASS_FOREIGN, /* not addressed to a service, or between neighbours */
+	VERDICT_PASS_UNSERVED, /* to a service's address, but for none of its services, as configured */
 	VERDICT_SENT, /* encapsulated, out of the interface it came in */
 	VERDICT_REDIRECTED, /* encapsulated, out of another interface */
 	VERDICT_TO_KERNEL, /* encapsulated, left to the kernel: neighbour unknown */
@@ -100,6 +114,9 @@ struct settings {
 	__be32 source4; /* outer source addresses; 0: none */
 	__u32 zero; /* it is, but the verifier does not know */
 	__be32 source6[4];
+	__u8 other_ports;
+	__u8 echo;
+	__u8 pad[6];
 };
 
 struct service4_key {
@@ -259,9 +276,12 @@ BPF_TABLE_PINNED("hash", struct service4_key, struct service, services4, MAX_SER
 		 PINS "/services4");
 BPF_TABLE_PINNED("hash", struct service6_key, struct service, services6, MAX_SERVICES,
 		 PINS "/services6");
-/* The services' addresses, whatever the port. A packet asks only when no service has its port. */
-BPF_TABLE_PINNED("hash", __be32, __u32, addresses4, MAX_SERVICES, PINS "/addresses4");
-BPF_TABLE_PINNED("hash", struct address6, __u32, addresses6, MAX_SERVICES, PINS "/addresses6");
+/* The services' addresses, whatever the port, with the first service of each. A packet asks only when
+ * no service has its port.
+ */
+BPF_TABLE_PINNED("hash", __be32, struct service, addresses4, MAX_SERVICES, PINS "/addresses4");
+BPF_TABLE_PINNED("hash", struct address6, struct service, addresses6, MAX_SERVICES,
+		 PINS "/addresses6");
 BPF_TABLE_PINNED("array", __u32, struct name, service_names, MAX_SERVICES, PINS "/service_names");
 
 BPF_TABLE_PINNED("array", __u32, struct pool, pools, MAX_POOLS, PINS "/pools");

@@ -54,6 +54,7 @@ struct packet {
 	__u8 tags; /* 802.1Q or 802.1ad tags between the MAC addresses and the type */
 	__u8 fragment; /* enum fragment */
 	__u8 error; /* an ICMP error: it follows its flow and leaves no trace in the flow table */
+	__u8 echo; /* an echo request that a backend shall answer: it is no flow */
 	__be32 fragment_id;
 };
 

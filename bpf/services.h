@@ -30,18 +30,31 @@ static __always_inline struct service *find_service(const struct packet *packet,
 	}
 }
 
-static __always_inline int is_service_address(const struct packet *packet)
+/* The first service of its address, whatever the port. */
+static __always_inline struct service *find_address(const struct packet *packet)
 {
 	if (packet->ipv6) {
 		struct address6 key;
 
 		__builtin_memcpy(key.words, packet->destination, sizeof(key.words));
-		return addresses6.lookup(&key) != NULL;
+		return addresses6.lookup(&key);
 	} else {
 		__be32 key = packet->destination[0];
 
-		return addresses4.lookup(&key) != NULL;
+		return addresses4.lookup(&key);
 	}
+}
+
+static __always_inline int is_service_address(const struct packet *packet)
+{
+	return find_address(packet) != NULL;
+}
+
+/* What is for none of an address' services. */
+static __always_inline enum verdict unserved(const struct settings *node)
+{
+	return node->other_ports == OTHER_PORTS_PASS ? VERDICT_PASS_UNSERVED
+						     : VERDICT_DROP_UNSERVED;
 }
 
 #endif

@@ -156,7 +156,7 @@ static __always_inline __u32 steer(const struct packet *packet, __u32 pool_id,
 	slot = bpf_map_lookup_elem(ring, &index);
 	if (!slot)
 		return 0;
-	if (pool->tracking == TRACKING_NEVER)
+	if (pool->tracking == TRACKING_NEVER || packet->echo)
 		return slot->current;
 	if (!slot->tracked && pool->tracking == TRACKING_ADAPTIVE)
 		return slot->current;

@@ -25,7 +25,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
 from ansible_collections.l4lb.xdp.plugins.module_utils._lookup import Lookup
 from ansible_collections.l4lb.xdp.plugins.module_utils._packet import Packet
 from ansible_collections.l4lb.xdp.plugins.module_utils._rings import seconds
-from ansible_collections.l4lb.xdp.plugins.module_utils._tables import PROTOCOLS, Tables, now_tick
+from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables, now_tick
 
 
 @dataclass
@@ -80,20 +80,27 @@ class Explainer:
     def _to_backend(self, answer: Explanation, packet: Packet) -> int:
         found = self._lookup.service(packet) if packet.is_balanced else None
         if found is None:
-            self._unserved(answer, packet)
-            return 0
+            return self._unserved(answer, packet)
         return self._steer(answer, packet, *found)
 
-    def _unserved(self, answer: Explanation, packet: Packet) -> None:
-        """What no service takes: somebody else's, or dropped at a service's address."""
-        if not self._lookup.is_service_address(packet):
+    def _unserved(self, answer: Explanation, packet: Packet) -> int:
+        """What no service takes: somebody else's, an echo request, or of another port. Only an echo
+        request can get a backend, whose index is returned.
+        """
+        first = self._lookup.address(packet)
+        if first is None:
             answer.why.append(f"{packet.destination} is no service's address: {packet} {_FOREIGN}")
+        elif packet.is_icmp and self._settings["echo"] == "forward":
+            answer.why.append(_ERROR_TEXT)
+            key = ServiceKey(packet.destination, 0, packet.protocol)
+            return self._steer(answer, packet, key, first)
         elif packet.is_icmp:
-            answer.verdict = "answered_echo"
-            answer.why.append(_ICMP_TEXT)
+            answer.verdict, text = _ECHO[self._settings["echo"]]
+            answer.why.append(f"{text}; {_ERROR_TEXT}")
         else:
-            answer.verdict = "drop_unserved"
-            answer.why.append(_no_service_text(packet))
+            answer.verdict, text = _OTHER_PORTS[self._settings["other_ports"]]
+            answer.why.append(f"{_no_service_text(packet)} {text}")
+        return 0
 
     def _steer(
         self, answer: Explanation, packet: Packet, key: ServiceKey, service: ServiceEntry
@@ -115,12 +122,13 @@ class Explainer:
         answer.why.append(
             f"{_HASHED[pool.identity]} {answer.hash} picks slot {slot.number} of {self._ring_size}"
         )
-        flow = self._lookup.flow(packet)
+        flow = self._lookup.flow(packet) if packet.is_balanced else None
         named = {slot.current, slot.previous, flow.backend if flow else 0} - {0}
         entries = {index: self._lookup.backend(index) for index in sorted(named)}
         backends = {index: entry for index, entry in entries.items() if entry}
         now = now_tick()  # after the lookups: nothing that they found is later
-        steered = _steer.decide(packet, pool, slot, flow, backends, now)
+        decide = _steer.decide if packet.is_balanced else _steer.decide_echo
+        steered = decide(packet, pool, slot, flow, backends, now)
         answer.why += steered.why
         answer.slot = _slot(slot, backends, now)
         if flow:
@@ -141,7 +149,7 @@ class Explainer:
             self._settings["hash_seed"],
             packed(packet.source),
             packed(packet.destination),
-            PROTOCOLS[packet.protocol],
+            packet.protocol_number,
             packet.source_port,
             packet.destination_port,
         )
@@ -242,20 +250,36 @@ _HASHED = {
     "destination_port": "the hash of its destination port alone",
 }
 _FOREIGN = "goes to the kernel untouched"
-_ICMP_TEXT = (
-    "an echo request to a service's address is answered by the node; an error about a flow of a "
-    "service goes where the flow goes: ask about that"
-)
+_ERROR_TEXT = "an error about a flow of a service goes where the flow goes: ask about that"
+_ECHO = {
+    "answer": (
+        "answered_echo",
+        "an echo request to a service's address is answered by the node",
+    ),
+    "pass": (
+        "pass_unserved",
+        f"an echo request to a service's address {_FOREIGN} (echo: pass)",
+    ),
+}
+_OTHER_PORTS = {
+    "drop": ("drop_unserved", "is dropped"),
+    "pass": ("pass_unserved", f"{_FOREIGN} (other_ports: pass)"),
+}
 
 
 def _no_service_text(packet: Packet) -> str:
     if not packet.is_balanced:
-        return f"only tcp and udp are balanced: {packet} is dropped"
+        return f"only tcp and udp are balanced: {packet}"
     where = endpoint(packet.destination, packet.destination_port)
-    return f"no service of this node takes {packet.protocol} {where}: the packet is dropped"
+    return f"no service of this node takes {packet.protocol} {where}: the packet"
 
 
 def _service_text(packet: Packet, key: ServiceKey, service: ServiceEntry, pool: PoolEntry) -> str:
+    if packet.is_icmp:
+        return (
+            f"an echo request to {packet.destination} goes the way of its first service, "
+            f"{service.name}, of pool {pool.name} (echo: forward)"
+        )
     where = endpoint(packet.destination, packet.destination_port)
     text = f"{packet.protocol} {where} is service {service.name}, of pool {pool.name}"
     if key.port == 0 and packet.destination_port != 0:

@@ -9,7 +9,7 @@ a test can fake.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _rings
@@ -83,14 +83,15 @@ class BackendEntry:
 class Actual:
     """What the kernel holds, rings apart.
 
-    addresses: those at which a packet that no service wants is not somebody else's.
+    addresses: those at which a packet that no service wants is not somebody else's, each with the
+    id and the pool of its first service, which echo requests may follow.
     """
 
     services: dict[ServiceKey, ServiceEntry]
     pools: dict[int, PoolEntry]
     backends: dict[int, BackendEntry]
     sizes: Sizes
-    addresses: frozenset[str] = frozenset()
+    addresses: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def of_pools(self, names: Collection[str]) -> Actual:
         """These pools with their backends, as if the kernel held nothing else."""
@@ -109,7 +110,7 @@ class Kernel(Protocol):
     def remove_pool(self, index: int) -> None: ...
     def put_ring(self, pool: int, slots: Slots) -> None: ...
     def put_backend(self, index: int, backend: BackendEntry, fresh: bool) -> None: ...
-    def put_address(self, address: str) -> None: ...
+    def put_address(self, address: str, service: int, pool: int) -> None: ...
     def remove_address(self, address: str) -> None: ...
     def put_service(self, key: ServiceKey, service: ServiceEntry, fresh: bool) -> None: ...
     def remove_service(self, key: ServiceKey, service: ServiceEntry) -> None: ...

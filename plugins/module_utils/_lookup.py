@@ -53,10 +53,13 @@ class Lookup:
                 return key, ServiceEntry(leaf.id, leaf.pool, name)
         return None
 
-    def is_service_address(self, packet: Packet) -> bool:
-        """Whether the packet is to a service's address, whatever the port."""
+    def address(self, packet: Packet) -> ServiceEntry | None:
+        """The first service of the packet's destination, whatever the port."""
         table, at = self._tables.address_key(packet.destination)
-        return _bpf.look_up(table.map_fd, at, ct.c_uint32())
+        leaf = table.Leaf()
+        if not _bpf.look_up(table.map_fd, at, leaf):
+            return None
+        return ServiceEntry(leaf.id, leaf.pool, self._name("service_names", leaf.id))
 
     def pool(self, index: int) -> PoolEntry:
         return self._tables.pool_entry(self._leaf("pools", index), self._name("pool_names", index))

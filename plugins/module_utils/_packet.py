@@ -49,6 +49,13 @@ class Packet:
         """Whether it is ICMP of its family."""
         return self.protocol in (_ICMP6 if ":" in self.destination else _ICMP)
 
+    @property
+    def protocol_number(self) -> int:
+        """Of a packet that is balanced, or ICMP of its family."""
+        if self.is_icmp:
+            return socket.IPPROTO_ICMPV6 if ":" in self.destination else socket.IPPROTO_ICMP
+        return PROTOCOLS[self.protocol]
+
     def __str__(self) -> str:
         if not self.is_balanced:
             return f"{self.protocol} {self.source} -> {self.destination}"

@@ -57,7 +57,7 @@ class Plan:
     services: dict[ServiceKey, ServiceEntry] = field(default_factory=dict)
     fresh_services: set[ServiceKey] = field(default_factory=set)
     gone_services: dict[ServiceKey, ServiceEntry] = field(default_factory=dict)
-    addresses: set[str] = field(default_factory=set)
+    addresses: dict[str, tuple[int, int]] = field(default_factory=dict)
     gone_addresses: set[str] = field(default_factory=set)
     gone_pools: set[int] = field(default_factory=set)
     gone_backends: dict[int, BackendEntry] = field(default_factory=dict)
@@ -125,8 +125,8 @@ def apply(plan: Plan, kernel: Kernel, clock: Callable[[], int]) -> None:
     the plan.
     """
     _apply_pools(plan, kernel, clock)
-    for address in plan.addresses:
-        kernel.put_address(address)
+    for address, (service_id, pool_index) in plan.addresses.items():
+        kernel.put_address(address, service_id, pool_index)
     for key, service in plan.services.items():
         kernel.put_service(key, service, key in plan.fresh_services)
     for key, service in plan.gone_services.items():
@@ -330,7 +330,8 @@ def _plan_services(plan: Plan, fleet: Fleet, actual: Actual, pool_ids: dict[str,
     used = {service.id for service in actual.services.values()}
     free = (i for i in range(actual.sizes.services) if i not in used)
     wanted = set()
-    for service in fleet.services:
+    addresses: dict[str, tuple[int, int]] = {}
+    for service in fleet.services:  # in order of address, protocol and port
         key = ServiceKey(service.address, service.port, service.protocol)
         wanted.add(key)
         held = actual.services.get(key)
@@ -341,14 +342,14 @@ def _plan_services(plan: Plan, fleet: Fleet, actual: Actual, pool_ids: dict[str,
                 "(ids of services that go are free in the next run); raise l4lb_max_services"
             )
         entry = ServiceEntry(number, pool_ids[service.pool], service.name)
+        addresses.setdefault(key.address, (entry.id, entry.pool))
         if held is None:
             plan.fresh_services.add(key)
         if held != entry:
             plan.services[key] = entry
     plan.gone_services = {k: s for k, s in actual.services.items() if k not in wanted}
-    addresses = {key.address for key in wanted}
-    plan.addresses = addresses - actual.addresses
-    plan.gone_addresses = set(actual.addresses - addresses)
+    plan.addresses = {a: at for a, at in addresses.items() if actual.addresses.get(a) != at}
+    plan.gone_addresses = set(actual.addresses) - set(addresses)
 
 
 def _predict_services(

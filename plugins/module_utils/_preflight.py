@@ -84,6 +84,15 @@ def preflight(arguments: Mapping[str, Any]) -> Outcome:
 # --- what is asked for ---
 
 
+_OF_NO_CONCERN = {
+    "name": "balancer",
+    "hash_seed": 0,
+    "addresses": [],
+    "other_ports": "drop",
+    "echo": "answer",
+}
+
+
 def _asked(arguments: Mapping[str, Any]) -> Asked:
     pools, services = arguments["pools"], arguments["services"]
     sources = {} if _see_host.has_netaddr() else {"source_ipv4": None, "source_ipv6": None}
@@ -91,7 +100,7 @@ def _asked(arguments: Mapping[str, Any]) -> Asked:
     addresses = tuple(dict.fromkeys(address for address, _protocol in entries))
     flows = {f"{protocol}{6 if ':' in address else 4}" for address, protocol in entries}
     return Asked(
-        wanted_of({**arguments, "name": "balancer", "hash_seed": 0, "addresses": [], **sources}),
+        wanted_of({**arguments, **_OF_NO_CONCERN, **sources}),
         None if pools is None else tuple(dict.fromkeys(_backends(pools))),
         None if services is None else addresses,
         tuple(sorted(flows)) or ("tcp4", "tcp6"),

@@ -17,8 +17,8 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._schema import Sizes
 MAPS = {
     "services4": ("hash", 8, 8, "services"),
     "services6": ("hash", 20, 8, "services"),
-    "addresses4": ("hash", 4, 4, "services"),
-    "addresses6": ("hash", 16, 4, "services"),
+    "addresses4": ("hash", 4, 8, "services"),
+    "addresses6": ("hash", 16, 8, "services"),
     "service_names": ("array", 4, 64, "services"),
     "service_counters": ("percpu_array", 4, 24, "services"),
     "pools": ("array", 4, 24, "pools"),

@@ -135,7 +135,11 @@ def _configure_balancer(compiled: Any, wanted: Wanted, dry: bool) -> bool:
     """Writes the node's settings, and last the schema's layout: from then on the maps count."""
     words = schema(wanted.source)
     table = compiled[b"settings"]
-    new = table.Leaf(hash_seed=wanted.hash_seed)
+    new = table.Leaf(
+        hash_seed=wanted.hash_seed,
+        other_ports=words.value("other_ports", wanted.other_ports),
+        echo=words.value("echo", wanted.echo),
+    )
     for attribute, address in (("source4", wanted.source_ipv4), ("source6", wanted.source_ipv6)):
         if address:
             offset = getattr(table.Leaf, attribute).offset

@@ -98,8 +98,29 @@ def decide(
         if packet.protocol == "tcp" and slot.current not in (0, backend):
             case.why.append(f"a connection that opens now (SYN) goes to {case.name(slot.current)}")
     if not backend:
-        case.why.append(f"no backend of pool {pool.name} is active: the packet is dropped")
+        case.why.append(_nobody_text(pool))
     return Steered(backend, believed, case.why)
+
+
+def decide_echo(
+    packet: Packet,
+    pool: PoolEntry,
+    slot: Slot,
+    _flow: Flow | None,
+    backends: Mapping[int, BackendEntry],
+    now: int,
+) -> Steered:
+    """As `decide`, for an echo request that a backend answers: it is no flow."""
+    case = _Case(packet, pool, slot, None, backends, now)
+    points = f"points to {case.name(slot.current)}" if slot.current else "points to nobody"
+    case.why.append(f"slot {slot.number} {points}; an echo request is no flow, so that decides")
+    if not slot.current:
+        case.why.append(_nobody_text(pool))
+    return Steered(slot.current, False, case.why)
+
+
+def _nobody_text(pool: PoolEntry) -> str:
+    return f"no backend of pool {pool.name} is active: the packet is dropped"
 
 
 def _slot_text(case: _Case) -> str:

@@ -71,7 +71,7 @@ class Tables:
             dict(self._pools()),
             dict(self._backends()),
             self.sizes,
-            frozenset(self._addresses()),
+            dict(self._addresses()),
         )
 
     def entries(self, name: str) -> Iterator[tuple[Any, Any]]:
@@ -94,10 +94,11 @@ class Tables:
                 )
                 yield at, ServiceEntry(leaf.id, leaf.pool, names.get(leaf.id, ""))
 
-    def _addresses(self) -> Iterator[str]:
+    def _addresses(self) -> Iterator[tuple[str, tuple[int, int]]]:
         for name in ("addresses4", "addresses6"):
-            for key, _one in self.entries(name):
-                yield _text(bytes(ct.c_uint32(key)) if isinstance(key, int) else bytes(key))
+            for key, leaf in self.entries(name):
+                raw = bytes(ct.c_uint32(key)) if isinstance(key, int) else bytes(key)
+                yield _text(raw), (leaf.id, leaf.pool)
 
     def _names(self, table: str) -> Iterator[tuple[int, str]]:
         for key, leaf in self.entries(table):
@@ -170,6 +171,8 @@ class Tables:
             "hash_seed": leaf.hash_seed,
             "source_ipv4": _text(source4) if any(source4) else None,
             "source_ipv6": _text(source6) if any(source6) else None,
+            "other_ports": self.words.word("other_ports", leaf.other_ports),
+            "echo": self.words.word("echo", leaf.echo),
         }
 
     def verdicts(self) -> dict[str, dict[str, int]]:
@@ -247,10 +250,11 @@ class Tables:
             health=self.words.value("health", backend.health),
         )
 
-    def put_address(self, address: str) -> None:
+    def put_address(self, address: str, service: int, pool: int) -> None:
         """From here on what no service wants at this address is dropped, and echo answered."""
         table, at = self.address_key(address)
-        _bpf.update(table.map_fd, at, ct.c_uint32(1), f"write address {address}")
+        leaf = table.Leaf(id=service, pool=pool)
+        _bpf.update(table.map_fd, at, leaf, f"write address {address}")
 
     def remove_address(self, address: str) -> None:
         table, at = self.address_key(address)

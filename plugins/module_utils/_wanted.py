@@ -43,6 +43,8 @@ class Wanted:
     hash_seed: int = 0
     source_ipv4: str | None = None
     source_ipv6: str | None = None
+    other_ports: str = "drop"
+    echo: str = "answer"
     addresses: tuple[str, ...] = ()
 
     @property
@@ -103,6 +105,8 @@ def wanted_of(arguments: Mapping[str, Any]) -> Wanted:
         hash_seed=seed,
         source_ipv4=arguments["source_ipv4"] or None,
         source_ipv6=arguments["source_ipv6"] or None,
+        other_ports=arguments["other_ports"],
+        echo=arguments["echo"],
         addresses=tuple(_address("addresses", text) for text in arguments["addresses"]),
     )
 

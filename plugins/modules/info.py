@@ -84,7 +84,9 @@ settings:
     hash_seed: 7220431
     source_ipv4: 192.0.2.11
     source_ipv6: "2001:db8:1::11"
-    schema_version: 1
+    other_ports: drop
+    echo: answer
+    schema_version: 3
     sizes: {ring: 65537, services: 4096, pools: 512, backends: 16384, flows: 1000000}
 verdicts:
   description: Packets and bytes by verdict since the maps were made.

@@ -75,6 +75,23 @@ options:
         nothing.
       - Only for O(name=balancer).
     type: str
+  other_ports:
+    description:
+      - What becomes of a packet to a service's address that is for none of its services, be it of
+        another port or another protocol. With V(pass) the kernel gets it; a node that forwards and
+        does not have the address itself would send it back to the router.
+      - Only for O(name=balancer).
+    type: str
+    choices: [drop, pass]
+    default: drop
+  echo:
+    description:
+      - Who answers an echo request to a service's address. V(answer) is the node, V(forward) a
+        backend of the address' first service (by protocol and port), V(pass) the node's kernel.
+      - Only for O(name=balancer).
+    type: str
+    choices: [answer, forward, pass]
+    default: answer
   addresses:
     description: Addresses of the real server at which tunnels end. Only for O(name=decap).
     type: list
@@ -146,6 +163,8 @@ SPEC = {
     **SIZES,
     "source_ipv4": {"type": "str"},
     "source_ipv6": {"type": "str"},
+    "other_ports": {"choices": ["drop", "pass"], "default": "drop"},
+    "echo": {"choices": ["answer", "forward", "pass"], "default": "answer"},
     "addresses": {"type": "list", "elements": "str", "default": []},
     **PATHS,
     **STATE,

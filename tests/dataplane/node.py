@@ -104,6 +104,8 @@ class Node:
     source_ipv4: str | None = NODE4
     source_ipv6: str | None = NODE6
     hash_seed: int = 7220431
+    other_ports: str = "drop"
+    echo: str = "answer"
     loaded: _program.Loaded = field(init=False)
     tables: Tables = field(init=False)
     ingress: int = field(init=False)
@@ -123,6 +125,8 @@ class Node:
             "hash_seed": self.hash_seed,
             "source_ipv4": self.source_ipv4,
             "source_ipv6": self.source_ipv6,
+            "other_ports": self.other_ports,
+            "echo": self.echo,
         }
         return _wanted.Wanted(**{**values, **changes})
 

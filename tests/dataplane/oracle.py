@@ -46,15 +46,20 @@ _NEAR_MACS = _mac(ROUTER_MAC) + _mac(NODE_MAC)
 _FAR_MACS = _mac(FAR_MAC) + _mac(NODE_MAC1)
 
 
-def check(frame: bytes, action: int, out: bytes) -> None:
-    """Raises Wrong when this must not come of the frame."""
+def check(frame: bytes, action: int, out: bytes, passing: bool = False) -> None:
+    """Raises Wrong when this must not come of the frame.
+
+    passing: whether the node's options let something to a service's address pass.
+    """
     link, version = _link(frame)
     packet = frame[link:]
     if not version or _destination(packet, version) not in _VIPS:
         _require((action, out) == (XDP_PASS, frame), "a foreign frame is not passed untouched")
     elif action == XDP_PASS:
         _require(out == frame, "a frame is passed, but not as it came")
-        _require(version == 6, "nothing over IPv4 to a service's address goes to the kernel")
+        _require(
+            passing or version == 6, "nothing over IPv4 to a service's address goes to the kernel"
+        )
     elif action == XDP_TX and len(out) == len(frame):
         _check_echo(frame, link, version, out)
     elif action == XDP_TX and out.endswith(packet):

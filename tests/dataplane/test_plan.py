@@ -63,7 +63,7 @@ def twin(tables: Tables) -> FakeKernel:
         dict(actual.pools),
         dict(actual.backends),
         rings,
-        addresses=set(actual.addresses),
+        addresses=dict(actual.addresses),
     )
 
 

@@ -33,7 +33,7 @@ class FakeKernel:
     backends: dict[int, BackendEntry] = field(default_factory=dict)
     rings: dict[int, Slots] = field(default_factory=dict)
     flows: set[int] = field(default_factory=set)
-    addresses: set[str] = field(default_factory=set)
+    addresses: dict[str, tuple[int, int]] = field(default_factory=dict)
     writes: int = 0
     dies_at: int | None = None
     ring_ids: dict[int, int] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class FakeKernel:
             dict(self.pools),
             dict(self.backends),
             self.sizes,
-            frozenset(self.addresses),
+            dict(self.addresses),
         )
 
     def ring(self, pool: int) -> Slots | None:
@@ -83,14 +83,15 @@ class FakeKernel:
         assert not fresh or index not in self.flows
         self.backends[index] = backend
 
-    def put_address(self, address: str) -> None:
+    def put_address(self, address: str, service: int, pool: int) -> None:
         self._write()
-        self.addresses.add(address)
+        assert pool in self.rings, "an echo request would find a pool without its ring"
+        self.addresses[address] = service, pool
 
     def remove_address(self, address: str) -> None:
         self._write()
         assert address not in {key.address for key in self.services}, "its packets would be passed"
-        self.addresses.remove(address)
+        del self.addresses[address]
 
     def put_service(self, key: ServiceKey, service: ServiceEntry, fresh: bool) -> None:
         self._write()

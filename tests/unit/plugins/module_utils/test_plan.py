@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _plan, _rings
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import Fleet, parse
+from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import ServiceKey
 from ansible_collections.l4lb.xdp.plugins.module_utils._plan import Plan, PlanError
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import Sizes
 from ansible_collections.l4lb.xdp.tests.unit.plugins.module_utils.fake_kernel import (
@@ -108,7 +109,10 @@ def test_addresses_are_those_of_the_services(history: list[Fleet]) -> None:
     kernel = FakeKernel()
     for fleet in history:
         bring(fleet, kernel)
-        assert kernel.addresses == {service.address for service in fleet.services}
+        firsts = {s.address: s for s in reversed(fleet.services)}
+        keys = {a: ServiceKey(a, s.port, s.protocol) for a, s in firsts.items()}
+        entries = {a: kernel.services[key] for a, key in keys.items()}
+        assert kernel.addresses == {a: (entry.id, entry.pool) for a, entry in entries.items()}
 
 
 def test_freed_index_is_reused_only_when_no_flow_names_it() -> None:
