@@ -116,9 +116,20 @@ static __always_inline void write_ipv6(struct ipv6hdr *ip, __u8 traffic_class, _
 	__builtin_memcpy(&ip->daddr, destination, sizeof(ip->daddr));
 }
 
+/* Bytes that a packet grows by. */
 static __always_inline __u32 outer_length(const struct backend *backend)
 {
+	if (backend->forwarding == FORWARDING_L2)
+		return 0;
 	return backend->ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
+}
+
+/* Writes the frame's other MAC addresses; the IP packet stays as it is, its TTL too. */
+static __always_inline int readdress(struct xdp_md *ctx, const struct packet *packet,
+				     const struct link *link)
+{
+	return push(ctx, link, packet->ipv6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP), 0) ? 0
+											      : -1;
 }
 
 /* Puts the outer headers in front. The flow label carries the flow's hash, so that routers spread

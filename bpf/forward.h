@@ -1,7 +1,9 @@
 /* SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The last step: to the backend, wrapped, by the way that the kernel's routes say.
+ * The last step: to the backend, by the way that the kernel's routes say. Wrapped, or on the node's own
+ * links with other MAC addresses; what is left to the kernel is wrapped in any case, for only then does
+ * the kernel look for the backend.
  */
 #ifndef L4LB_FORWARD_H
 #define L4LB_FORWARD_H
@@ -49,7 +51,9 @@ static __always_inline enum verdict forward(struct xdp_md *ctx, const struct pac
 		address(&link, hop, ctx->ingress_ifindex);
 		choice->interface = hop->interface;
 	}
-	if (encap(ctx, packet, &link, backend, node, choice->label))
+	if (found == HOP_FOUND && backend->forwarding == FORWARDING_L2
+		    ? readdress(ctx, packet, &link)
+		    : encap(ctx, packet, &link, backend, node, choice->label))
 		return VERDICT_DROP_NO_HEADROOM;
 	count_forwarded(packet, choice);
 	if (found == HOP_KERNEL)

@@ -75,12 +75,6 @@ static __always_inline int read_embedded_ipv4(struct cursor *cursor, struct pack
 	return read_embedded_ports(cursor, packet);
 }
 
-static __always_inline int is_same(const __be32 *one, const __be32 *other)
-{
-	return !((one[0] ^ other[0]) | (one[1] ^ other[1]) | (one[2] ^ other[2]) |
-		 (one[3] ^ other[3]));
-}
-
 static __always_inline int read_embedded_ipv6(struct cursor *cursor, struct packet *packet)
 {
 	struct ipv6hdr *ip = cursor->at;

@@ -54,6 +54,7 @@ enum identity {
 
 enum forwarding {
 	FORWARDING_IPIP,
+	FORWARDING_L2, /* other MAC addresses, nothing else: backends on the node's links */
 };
 
 enum state {
@@ -86,14 +87,14 @@ enum echo {
 enum verdict {
 	VERDICT_PASS_FOREIGN, /* not addressed to a service, or between neighbours */
 	VERDICT_PASS_UNSERVED, /* to a service's address, but for none of its services, as configured */
-	VERDICT_SENT, /* encapsulated, out of the interface it came in */
-	VERDICT_REDIRECTED, /* encapsulated, out of another interface */
+	VERDICT_SENT, /* to the backend, out of the interface it came in */
+	VERDICT_REDIRECTED, /* to the backend, out of another interface */
 	VERDICT_TO_KERNEL, /* encapsulated, left to the kernel: neighbour unknown */
 	VERDICT_ANSWERED_ECHO, /* turned into its own echo reply */
 	VERDICT_ANSWERED_TOO_BIG, /* turned into an ICMP error: it would not fit when encapsulated */
 	VERDICT_DROP_NO_BACKEND, /* nobody in the slot */
 	VERDICT_DROP_NO_SOURCE, /* the node has no address of the backend's family */
-	VERDICT_DROP_NO_ROUTE, /* the route to the backend is unreachable, prohibited or a blackhole */
+	VERDICT_DROP_NO_ROUTE, /* to the backend, or only through a router where it must be near */
 	VERDICT_DROP_NO_HEADROOM, /* the driver left no room for the outer header */
 	VERDICT_DROP_MALFORMED, /* to a service's address, and its version or a length lies */
 	VERDICT_DROP_UNSERVED, /* to a service's address, but not to its port or protocol */
@@ -168,7 +169,7 @@ struct backend {
 	__u8 ipv6;
 	__u8 state;
 	__u8 health;
-	__u8 pad;
+	__u8 forwarding; /* its pool's */
 };
 
 struct flow4_key {

@@ -9,6 +9,7 @@
 
 #include "fib.h"
 #include "maps.h"
+#include "parse.h"
 
 #include <uapi/linux/if_ether.h>
 
@@ -18,14 +19,28 @@ enum hop {
 	HOP_NONE, /* the route says that nothing goes there */
 };
 
+/* Whether the next hop is the backend itself. */
+static __always_inline int is_on_link(const struct backend *backend,
+				      const struct bpf_fib_lookup *query)
+{
+	if (backend->ipv6)
+		return is_same(query->ipv6_dst, backend->address);
+	return query->family == AF_INET && query->ipv4_dst == backend->address[0];
+}
+
 static __always_inline enum hop ask_kernel(struct xdp_md *ctx, const struct backend *backend,
 					   const struct settings *node, struct nexthop *hop,
 					   __u32 now)
 {
 	const __be32 *source = backend->ipv6 ? node->source6 : &node->source4;
 	struct bpf_fib_lookup query = {};
+	long found = ask_routes(ctx, backend->ipv6, source, backend->address, &query);
 
-	switch (ask_routes(ctx, backend->ipv6, source, backend->address, &query)) {
+	if (backend->forwarding == FORWARDING_L2 &&
+	    (found == BPF_FIB_LKUP_RET_SUCCESS || found == BPF_FIB_LKUP_RET_NO_NEIGH) &&
+	    !is_on_link(backend, &query))
+		return HOP_NONE;
+	switch (found) {
 	case BPF_FIB_LKUP_RET_SUCCESS:
 		break;
 	case BPF_FIB_LKUP_RET_BLACKHOLE:

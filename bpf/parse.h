@@ -103,6 +103,13 @@ struct fragment_header {
 	__be32 id;
 };
 
+/* Whether two IPv6 addresses are one. */
+static __always_inline int is_same(const __be32 *one, const __be32 *other)
+{
+	return !((one[0] ^ other[0]) | (one[1] ^ other[1]) | (one[2] ^ other[2]) |
+		 (one[3] ^ other[3]));
+}
+
 /* Whether `size` bytes of the IP packet are there to be read. */
 #define has(cursor, size) ((cursor)->left >= (size) && (cursor)->at + (size) <= (cursor)->end)
 

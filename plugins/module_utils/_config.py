@@ -26,7 +26,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._reader import Fields, Re
 
 ALGORITHMS = ("maglev", "rendezvous")
 IDENTITIES = ("five_tuple", "without_source_port", "source_address", "destination_port")
-SUPPORTED_FORWARDING = ("ipip",)
+SUPPORTED_FORWARDING = ("ipip", "l2")
 """The forwarding modes that the data plane has."""
 TRACKING = ("adaptive", "always", "never")
 STATES = ("active", "draining", "disabled")
@@ -205,12 +205,19 @@ def _read_pool(fields: Fields, name: str, owners: Mapping[str, int]) -> Pool:
     udp_transition = fields.integer("udp_transition", 0, DAY, "seconds")
     if udp_transition > settle and "udp_transition" in fields:
         fields.refuse("udp_transition", udp_transition, f"must not exceed settle ({settle})")
+    forwarding = fields.choice("forwarding", SUPPORTED_FORWARDING, "all that is supported yet")
+    health_check = read_health_check(fields)
+    if forwarding == "l2" and health_check.type != "none" and health_check.via == "tunnel":
+        fields.reader.add(
+            f"{fields.where}.health_check.via: tunnel needs one, and the pool has forwarding: l2; "
+            "set via: direct"
+        )
     return Pool(
         name=name,
         backends=tuple(sorted(backends, key=lambda backend: order(backend.address))),
         algorithm=fields.choice("algorithm", ALGORITHMS),
         identity=fields.choice("identity", IDENTITIES),
-        forwarding=fields.choice("forwarding", SUPPORTED_FORWARDING, "all that is supported yet"),
+        forwarding=forwarding,
         tracking=fields.choice("tracking", TRACKING),
         udp_transition=min(udp_transition, settle),
         settle=settle,
@@ -220,7 +227,7 @@ def _read_pool(fields: Fields, name: str, owners: Mapping[str, int]) -> Pool:
         all_down=fields.choice("all_down", ALL_DOWN),
         max_unhealthy=fields.integer("max_unhealthy", 0, 100, "per cent of the backends"),
         slow_start=fields.integer("slow_start", 0, DAY, "seconds"),
-        health_check=read_health_check(fields),
+        health_check=health_check,
     )
 
 

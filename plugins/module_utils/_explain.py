@@ -188,6 +188,10 @@ class Explainer:
         hop = self.asker.ask(source, destination, _links.interface(ingress).index)
         state = _nexthop.neighbour_state(hop)
         answer.verdict = _nexthop.verdict(hop, ingress)
+        if tunnel["kind"] == "l2" and hop.address not in (None, destination):
+            answer.verdict = "drop_no_route"
+            answer.why.append(_nexthop.off_link(hop, destination))
+            return
         if hop.interface:
             via = hop.address if hop.address != destination else None
             answer.nexthop = {

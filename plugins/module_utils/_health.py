@@ -274,7 +274,10 @@ def _concerned(
         if index < 0 or entries.keys() != members.keys():
             lacking.append(name)
             continue
-        wanted = [_entry(index, b, healths.get((name, b.address))) for b in members.values()]
+        forwarding = actual.pools[index].forwarding
+        wanted = [
+            _entry(index, b, healths.get((name, b.address)), forwarding) for b in members.values()
+        ]
         differing = [entry for entry in wanted if entries[entry.address] != entry]
         if any(entry.health != "up" for entry in differing):
             falling.append(name)
@@ -283,11 +286,11 @@ def _concerned(
     return falling + others, lacking
 
 
-def _entry(pool: int, backend: Backend, health: Health | None) -> BackendEntry:
+def _entry(pool: int, backend: Backend, health: Health | None, forwarding: str) -> BackendEntry:
     """What the kernel is to hold of a backend."""
     weight = _weighed(backend, health).weight
     word = health.health if health else "up"
-    return BackendEntry(pool, backend.address, weight, backend.state, word)
+    return BackendEntry(pool, backend.address, weight, backend.state, word, forwarding)
 
 
 def _first(

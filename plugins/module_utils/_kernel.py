@@ -66,13 +66,14 @@ def pool_entry(pool: Pool) -> PoolEntry:
 
 @dataclass(frozen=True)
 class BackendEntry:
-    """struct backend; pool is a pool's index, state also `removed`."""
+    """struct backend; pool is a pool's index, state also `removed`, forwarding its pool's."""
 
     pool: int
     address: str
     weight: int
     state: str
     health: str = "up"
+    forwarding: str = "ipip"
 
     @property
     def lives(self) -> bool:

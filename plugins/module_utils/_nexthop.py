@@ -173,6 +173,14 @@ def explain(hop: Hop, destination: str, ingress: str, state: str | None) -> str:
     return f"the route to {destination} {reason}: {_TO_KERNEL}"
 
 
+def off_link(hop: Hop, destination: str) -> str:
+    """Why a backend that has to be on a link of the node's is not."""
+    return (
+        f"{_way(hop, destination)}, but its pool forwards by MAC addresses (forwarding: l2), which "
+        "only reaches backends on the node's own links: the packet is dropped"
+    )
+
+
 def _way(hop: Hop, destination: str) -> str:
     if hop.address == destination:
         return f"{destination} is reached directly by {hop.interface}"

@@ -216,7 +216,9 @@ def _place_backends(
         at = pool_ids[pool.name]
         members[at] = {}
         for each in pool.backends:
-            wanted = BackendEntry(at, each.address, each.weight, each.state)
+            wanted = BackendEntry(
+                at, each.address, each.weight, each.state, forwarding=pool.forwarding
+            )
             index = held.get((at, each.address))
             if index is None:
                 index = _next_index(free, pool, wanted, actual.sizes)

@@ -9,7 +9,7 @@ would have to tell is skipped there, and the report says so.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import (
@@ -49,7 +49,8 @@ class PreflightFailed(L4lbError):
 @dataclass(frozen=True)
 class Asked:
     """What is wanted of the node. backends and services: addresses, each once, None if they were
-    not given; flows: those of the services, as _preflight_links.FLOWS; pools: how many.
+    not given; flows: those of the services, as _preflight_links.FLOWS; pools: how many; direct:
+    the backends of pools with forwarding: l2 alone.
     """
 
     wanted: Wanted
@@ -58,6 +59,7 @@ class Asked:
     flows: tuple[str, ...]
     pools: int
     client_mtu: int
+    direct: frozenset[str] = frozenset()
 
 
 def preflight(arguments: Mapping[str, Any]) -> Outcome:
@@ -106,7 +108,20 @@ def _asked(arguments: Mapping[str, Any]) -> Asked:
         tuple(sorted(flows)) or ("tcp4", "tcp6"),
         len(pools) if isinstance(pools, Mapping) else 0,
         arguments["client_mtu"],
+        _direct(pools),
     )
+
+
+def _direct(pools: Any) -> frozenset[str]:
+    """Addresses of backends that get all packets without an outer header."""
+    named = pools if isinstance(pools, Mapping) else {}
+    l2 = {name: pool for name, pool in named.items() if _get(pool, "forwarding") == "l2"}
+    others = {name: pool for name, pool in named.items() if name not in l2}
+    return frozenset(_backends(l2)) - frozenset(_backends(others))
+
+
+def _get(entry: Any, key: str) -> Any:
+    return entry.get(key) if isinstance(entry, Mapping) else None
 
 
 def _backends(pools: Any) -> Iterator[str]:
@@ -204,7 +219,10 @@ def _paths(asked: Asked, links: Mapping[str, _preflight_links.Link]) -> Iterator
     if asked.backends is None:
         yield from skipped(BY_BACKENDS, "no pools were given")
         return
-    paths = _see_paths.paths(asked.backends)
+    paths = [
+        replace(path, direct=path.backend in asked.direct)
+        for path in _see_paths.paths(asked.backends)
+    ]
     others = {path.interface for path in paths if path.leaves} - set(links)
     egress = {**links, **_see_links.links(sorted(others))}
     wanted = asked.wanted

@@ -46,7 +46,8 @@ class LocalAddress:
 class Path:
     """The way to a backend. refused: why there is none, empty if there is. mtu: of the interface,
     or of the route if that is smaller. neighbour: state of the next hop, as the kernel calls it in
-    lower case; empty: it was not asked about yet; `none needed`.
+    lower case; empty: it was not asked about yet; `none needed`. direct: packets go there as they
+    are (forwarding: l2).
     """
 
     backend: str
@@ -56,6 +57,7 @@ class Path:
     next_hop: str = ""
     mtu: int = 0
     neighbour: str = ""
+    direct: bool = False
 
     @property
     def version(self) -> int:
@@ -129,6 +131,12 @@ def judge_routes(paths: Sequence[Path]) -> list[Check]:
             found = f"{refused} to {counted(len(group), 'backend')}: {which}"
             remedy = "add a route, or take them out of their pools"
             checks.append(Check("routes", "", "failed", found, remedy))
+    far = [path for path in paths if path.direct and path.leaves and path.next_hop != path.backend]
+    for router, group in _grouped(far, lambda path: path.next_hop).items():
+        which = some([path.backend for path in group])
+        found = f"through {router} to {counted(len(group), 'backend')} of forwarding: l2: {which}"
+        remedy = "put them on a link of the node's, or set forwarding: ipip"
+        checks.append(Check("routes", "", "failed", found, remedy))
     if not checks:
         checks.append(Check("routes", "", "ok", f"to {counted(len(paths), 'backend')}"))
     return checks
@@ -164,8 +172,8 @@ def judge_mtu(paths: Iterable[Path], client_mtu: int) -> list[Check]:
     checks = []
     leaving = (path for path in paths if path.leaves)
     for key, group in _grouped(leaving, _mtu_key).items():
-        interface, version, mtu = key
-        header = OUTER_HEADER[version]
+        interface, version, mtu, direct = key
+        header = 0 if direct else OUTER_HEADER[version]
         needed = client_mtu + header
         to = f"to {counted(len(group), f'IPv{version} backend')}"
         if mtu >= needed:
@@ -185,8 +193,8 @@ def judge_mtu(paths: Iterable[Path], client_mtu: int) -> list[Check]:
     return checks
 
 
-def _mtu_key(path: Path) -> tuple[str, int, int]:
-    return path.interface, path.version, path.mtu
+def _mtu_key(path: Path) -> tuple[str, int, int, bool]:
+    return path.interface, path.version, path.mtu, path.direct
 
 
 def judge_redirects(

@@ -272,6 +272,9 @@ class Prover:
             name = _nexthop.interface_name(cached.interface)
             verdict = "sent" if cached.interface == ingress[1] else "redirected"
             ways.append((_mac(cached.mac), name, verdict))
+        bare = tunnel["kind"] == "l2"
+        if bare and hop.address not in (None, destination):
+            return f"backend {destination}: {_nexthop.off_link(hop, destination)}"
         if hop.result in _nexthop.DROPPED:
             return f"backend {destination}: the route there is of type {hop.result}"
         if not ways:
@@ -280,7 +283,10 @@ class Prover:
         frames: dict[bytes, str] = {}
         for mac, name, verdict in ways:
             macs = mac + self._mac_of(name)
-            frames.setdefault(encapsulated(ip, source, destination, label, macs), verdict)
+            frame = encapsulated(ip, source, destination, label, macs)
+            if bare:
+                frame = macs + _ETHERTYPES[4 if ip[0] >> 4 == 4 else 16] + ip
+            frames.setdefault(frame, verdict)
         return _Expected(ways[0][2], frames)
 
     def _mac_of(self, interface: str) -> bytes:

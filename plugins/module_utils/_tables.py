@@ -139,6 +139,7 @@ class Tables:
             weight=leaf.weight,
             state=self.words.word("state", leaf.state),
             health=self.words.word("health", leaf.health),
+            forwarding=self.words.word("forwarding", leaf.forwarding),
         )
 
     def ring_id(self, pool: int) -> int:
@@ -234,10 +235,11 @@ class Tables:
             _bpf.update(self.table("rings").map_fd, ct.c_uint32(pool), ct.c_int(fd), what)
 
     def put_backend(self, index: int, backend: BackendEntry, fresh: bool) -> None:
-        """Writes a backend; a fresh one begins with empty counters and no cached next hop."""
+        """Writes a backend, and lets CPUs ask for its next hop anew; a fresh one begins with empty
+        counters.
+        """
         if fresh:
-            for name in ("backend_counters", "nexthops"):
-                self._put(name, index)
+            self._put("backend_counters", index)
         raw = packed(backend.address)
         self._put(
             "backends",
@@ -248,7 +250,9 @@ class Tables:
             weight=backend.weight,
             state=self.words.value("state", backend.state),
             health=self.words.value("health", backend.health),
+            forwarding=self.words.value("forwarding", backend.forwarding),
         )
+        self._put("nexthops", index)  # it may have been by a router, which l2 must not use
 
     def put_address(self, address: str, service: int, pool: int) -> None:
         """From here on what no service wants at this address is dropped, and echo answered."""

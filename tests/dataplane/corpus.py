@@ -22,9 +22,11 @@ from scapy.packet import Packet, Raw
 from .node import CLIENT4, CLIENT6, NODE4, NODE6, NODE_MAC, ROUTER_MAC, VIP4, VIP6
 
 ANY4, ANY6 = "203.0.113.11", "2001:db8:100::11"
-VIPS = (VIP4, VIP6, ANY4, ANY6)
+LINK4, LINK6 = "203.0.113.12", "2001:db8:100::12"
+VIPS = (VIP4, VIP6, ANY4, ANY6, LINK4, LINK6)
 NEAR, NEAR6, FAR, FAR6 = "192.0.2.71", "2001:db8:2::71", "192.0.2.130", "2001:db8:4::2"
 BACKENDS = (NEAR, NEAR6, FAR, FAR6)
+NEIGHBOUR = "192.0.2.1"
 
 
 def fleet() -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -33,12 +35,21 @@ def fleet() -> tuple[dict[str, Any], list[dict[str, Any]]]:
         "web": {"backends": [{"address": address} for address in BACKENDS]},
         "all": {"backends": [{"address": NEAR}, {"address": FAR6}], "tracking": "always"}
         | {"identity": "source_address"},
+        # The router itself, as one of the node's neighbours, and one on the other link.
+        "near": {"backends": [{"address": NEIGHBOUR}, {"address": FAR}], "forwarding": "l2"},
     }
     services = [
         {"name": f"{pool}{i}{protocol}", "address": address, "port": port, "protocol": protocol}
         | {"pool": pool}
         for i, (address, port, pool) in enumerate(
-            ((VIP4, 80, "web"), (VIP6, 80, "web"), (ANY4, 0, "all"), (ANY6, 0, "all"))
+            (
+                (VIP4, 80, "web"),
+                (VIP6, 80, "web"),
+                (ANY4, 0, "all"),
+                (ANY6, 0, "all"),
+                (LINK4, 80, "near"),
+                (LINK6, 80, "near"),
+            )
         )
         for protocol in ("tcp", "udp")
     ]
@@ -65,6 +76,10 @@ _PACKETS = (
     _four(UDP(sport=4000, dport=80) / Raw(bytes(16)), id=7, flags="MF"),
     _four(Raw(bytes(40)), id=7, frag=3, proto=17),
     _four(UDP(sport=4000, dport=80) / Raw(bytes(1472))),
+    _four(TCP(sport=4000, dport=80, flags="A") / Raw(b"payload"), dst=LINK4),
+    _four(UDP(sport=4001, dport=80) / Raw(bytes(1472)), dst=LINK4),
+    _six(UDP(sport=4000, dport=80) / Raw(b"payload"), dst=LINK6),
+    _six(IPv6ExtHdrDestOpt() / TCP(sport=4003, dport=80), dst=LINK6),
     _four(ICMP(id=1, seq=2) / Raw(b"payload")),
     _four(ICMP(type=3, code=4, nexthopmtu=1400) / _BACK4),
     _four(ICMP(type=11) / _BACK4),

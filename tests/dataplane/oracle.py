@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 
-from .corpus import BACKENDS, FAR, FAR6, VIPS
+from .corpus import BACKENDS, FAR, FAR6, LINK4, LINK6, VIPS
 from .node import (
     FAR_MAC,
     NODE4,
@@ -39,6 +39,7 @@ def _mac(text: str) -> bytes:
 
 
 _VIPS = {_packed(address) for address in VIPS}
+_BARE = {_packed(LINK4), _packed(LINK6)}
 _BACKENDS = {_packed(address) for address in BACKENDS}
 _FAR = {_packed(address) for address in (FAR, FAR6)}
 _SOURCES = {_packed(NODE4), _packed(NODE6)}
@@ -60,6 +61,8 @@ def check(frame: bytes, action: int, out: bytes, passing: bool = False) -> None:
         _require(
             passing or version == 6, "nothing over IPv4 to a service's address goes to the kernel"
         )
+    elif _destination(packet, version) in _BARE and out.endswith(packet) and action != XDP_DROP:
+        _check_bare(frame, link, version, action, out)
     elif action == XDP_TX and len(out) == len(frame):
         _check_echo(frame, link, version, out)
     elif action == XDP_TX and out.endswith(packet):
@@ -73,6 +76,18 @@ def check(frame: bytes, action: int, out: bytes, passing: bool = False) -> None:
         _require(_check_outer(packet, version, out, 14) in _FAR, "redirected to the near side")
     else:
         _require(action == XDP_DROP, "no action of ours")
+
+
+def _check_bare(frame: bytes, link: int, version: int, action: int, out: bytes) -> None:
+    """Only the MAC addresses are others; on another link the tags are gone."""
+    packet = frame[link:]
+    _require(packet[0] >> 4 == version, "a lying version went on")
+    _require(OUTER[version] <= _length(packet, version) <= MTU, "a lying or large length went on")
+    if action == XDP_TX:
+        _require(out == _NEAR_MACS + frame[12:], "a frame for a neighbour is changed")
+    else:
+        _require(action == XDP_REDIRECT, "no action of ours")
+        _require(out == _FAR_MACS + frame[link - 2 :], "a redirected frame is changed")
 
 
 def _require(condition: bool, otherwise: str) -> None:

@@ -73,7 +73,7 @@ def expected(node: Node, **fields: object) -> Event:
         "slot": slot(hashed, SIZES.ring),
         "backend": REAL4,
         "length": 35,
-        "reason": "encapsulated, out of the interface it came in",
+        "reason": "to the backend, out of the interface it came in",
     }
     return Event(**{**usual, **fields})
 
@@ -110,7 +110,7 @@ def test_ipv6_packet(served: Node) -> None:
 def test_icmp_error_is_told_by_its_flow(served: Node) -> None:
     packet = from_client(ICMP(type=11) / IP(src=VIP4, dst=CLIENT4) / UDP(sport=80, dport=4000))
     (event,) = told(served, packet)
-    reason = "ICMP error about this flow: encapsulated, out of the interface it came in"
+    reason = "ICMP error about this flow: to the backend, out of the interface it came in"
     assert timeless(event) == expected(served, length=56, reason=reason)
 
 

@@ -54,6 +54,7 @@ def test_defaults_are_filled() -> None:
     (pool,) = fleet.pools
     assert pool.backends == (Backend("192.0.2.71", 100, "active"),)
     assert (pool.algorithm, pool.forwarding, pool.tracking) == ("maglev", "ipip", "adaptive")
+    assert pool.identity == "five_tuple"
     assert (pool.udp_transition, pool.settle, pool.minimum_healthy) == (60, 3600, 1)
     assert pool.health_check == HealthCheck()
     assert fleet.services == (Service("web", "203.0.113.10", 80, "tcp", "web"),)
@@ -206,9 +207,17 @@ def test_addresses_are_text(address: Any) -> None:
         ({"algorithm": "random"}, ".algorithm: 'random' is not one of: maglev, rendezvous"),
         (
             {"forwarding": "gue"},
-            ".forwarding: 'gue' is not one of: ipip (all that is supported yet)",
+            ".forwarding: 'gue' is not one of: ipip, l2 (all that is supported yet)",
         ),
-        ({"forwarding": "l2"}, ".forwarding: 'l2' is not one of: ipip (all that is supported yet)"),
+        (
+            {"forwarding": "l2", "health_check": {"type": "tcp"}},
+            ".health_check.via: tunnel needs one, and the pool has forwarding: l2; set via: direct",
+        ),
+        (
+            {"identity": "client"},
+            ".identity: 'client' is not one of: five_tuple, without_source_port, source_address,"
+            " destination_port",
+        ),
         ({"tracking": False}, ".tracking: False is not one of: adaptive, always, never"),
         ({"settle": 0}, ".settle: 0 is not an integer from 1 to 604800 (seconds)"),
         (
@@ -225,8 +234,8 @@ def test_addresses_are_text(address: Any) -> None:
         (
             {"helth_check": {}},
             ": unknown key 'helth_check'; known are algorithm, all_down, backends, forwarding,"
-            " health_check, max_unhealthy, minimum_healthy, settle, slow_start, state, tracking,"
-            " udp_transition",
+            " health_check, identity, max_unhealthy, minimum_healthy, settle, slow_start, state,"
+            " tracking, udp_transition",
         ),
         ({"health_check": "http"}, ".health_check: 'http' is not a dictionary"),
         (

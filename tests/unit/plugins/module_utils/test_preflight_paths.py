@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _preflight
+from ansible_collections.l4lb.xdp.plugins.module_utils._preflight_check import Check
 from ansible_collections.l4lb.xdp.plugins.module_utils._preflight_links import (
     XDP_BASIC,
     XDP_NDO_XMIT,
@@ -88,6 +90,27 @@ def test_routes() -> None:
     )
     assert none.status == unreachable.status == "failed"
     assert none.found == "no route to 2 backends: 198.18.0.1, 198.18.0.3"
+
+
+def test_backend_behind_a_router_cannot_be_had_by_its_mac() -> None:
+    near = Path("192.0.2.71", interface="eth0", next_hop="192.0.2.71", direct=True)
+    far = replace(near, backend="198.51.100.7", next_hop="192.0.2.1")
+    assert statuses(judge_routes([near])) == ["ok"]
+    assert statuses(judge_routes([replace(far, direct=False)])) == ["ok"]
+    (check,) = judge_routes([near, far])
+    assert check.status == "failed"
+    assert check.found == "through 192.0.2.1 to 1 backend of forwarding: l2: 198.51.100.7"
+
+
+def test_packet_without_outer_header_needs_no_room() -> None:
+    path = Path("192.0.2.71", interface="eth0", next_hop="192.0.2.71", mtu=1500)
+    assert statuses(judge_mtu([path], 1500)) == ["failed"]
+    assert statuses(judge_mtu([replace(path, direct=True)], 1500)) == ["ok"]
+    assert statuses(judge_mtu([replace(path, direct=True)], 1501)) == ["failed"]
+
+
+def statuses(checks: list[Check]) -> list[str]:
+    return [check.status for check in checks]
 
 
 def test_nine_thousand_backends_are_a_few_lines() -> None:
