@@ -286,7 +286,9 @@ def _concerned(
     return falling + others, lacking
 
 
-def _entry(pool: int, backend: Backend, health: Health | None, forwarding: str) -> BackendEntry:
+def _entry(
+    pool: int, backend: Backend, health: Health | None, forwarding: str = "ipip"
+) -> BackendEntry:
     """What the kernel is to hold of a backend."""
     weight = _weighed(backend, health).weight
     word = health.health if health else "up"

@@ -40,13 +40,17 @@ def pins(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def make_node(pins: Path, tmp_path: Path) -> Callable[..., Node]:
+def make_node(pins: Path, tmp_path: Path) -> Iterator[Callable[..., Node]]:
     """Makes a node with other settings than the usual, on maps of its own."""
+    made = []
 
     def make(**settings: Any) -> Node:
-        return Node(pins, tmp_path / "state", **settings)
+        made.append(Node(pins, tmp_path / "state", **settings))
+        return made[-1]
 
-    return make
+    yield make
+    for node in made:
+        node.close()
 
 
 @pytest.fixture(scope="session")

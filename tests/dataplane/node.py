@@ -115,6 +115,11 @@ class Node:
         self.loaded = _program.prepare(self.wanted())
         self.tables = Tables(self.pins, SOURCE)
 
+    def close(self) -> None:
+        """Gives its descriptors back: bcc keeps them until the process ends."""
+        for compiled in (self.loaded.compiled, self.tables._maps):
+            compiled.cleanup()
+
     def wanted(self, **changes: Any) -> _wanted.Wanted:
         values = {
             "name": "balancer",

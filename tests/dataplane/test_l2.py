@@ -38,10 +38,10 @@ from .node import (
 from .test_explain import arguments, explainer
 from .test_explain import parse as packet_of
 
-NEAR4, NEAR6 = "192.0.2.20", "2001:db8:1::20"
+NEAR4, NEAR6 = "192.0.2.40", "2001:db8:1::40"
 NEAR_MAC = "02:00:00:00:00:20"
 FAR4 = "192.0.2.130"
-UNKNOWN = "192.0.2.21"
+UNKNOWN = "192.0.2.41"
 BEHIND = "192.0.2.71"  # a router
 
 
@@ -53,7 +53,7 @@ def neighbours() -> Iterator[None]:
             for address in (NEAR4, NEAR6)
         ]
         for entry in near:
-            ip.neigh("add", **entry, state="permanent")
+            ip.neigh("replace", **entry, state="permanent")
         yield
         for entry in near:
             ip.neigh("del", **entry)
