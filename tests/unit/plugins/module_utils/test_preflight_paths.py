@@ -236,6 +236,16 @@ def test_addresses_are_read_canonical_and_once() -> None:
     assert found.pools == 2
 
 
+def test_backend_is_direct_when_no_pool_wraps_its_packets() -> None:
+    near, both, far = ({"address": f"192.0.2.{last}"} for last in (71, 72, 73))
+    pools = {
+        "near": {"backends": [near, both], "forwarding": "l2"},
+        "far": {"backends": [both, far]},
+    }
+    assert asked(pools=pools).direct == {"192.0.2.71"}
+    assert asked(pools={"web": 7, "mail": [{"forwarding": "l2"}]}).direct == set()
+
+
 def test_backend_that_gets_nothing_needs_no_way() -> None:
     entries = [{"address": "192.0.2.71", "state": "disabled"}, {"address": "192.0.2.72"}]
     assert asked(pools={"web": {"backends": entries}}).backends == ("192.0.2.72",)
