@@ -46,7 +46,7 @@ static __always_inline enum verdict choose(const struct packet *packet, const st
 	hash = identity_hash(packet, node->hash_seed, pool->identity);
 	choice->label = hash;
 	choice->service = service->id;
-	choice->slot = (hash >> 32) * RING_SIZE >> 32;
+	choice->slot = slot_of(hash);
 	choice->backend = steer(packet, service->pool, pool, choice->slot);
 	if (!choice->backend)
 		return VERDICT_DROP_NO_BACKEND;

@@ -144,6 +144,12 @@ static __always_inline __u32 steer_tracked(const struct packet *packet, const st
 	return backend;
 }
 
+/* Which slot of a ring a hash picks. */
+static __always_inline __u32 slot_of(__u64 hash)
+{
+	return (hash >> 32) * RING_SIZE >> 32;
+}
+
 /* The index of the packet's backend, 0 when there is none; `index` is the slot. */
 static __always_inline __u32 steer(const struct packet *packet, __u32 pool_id,
 				   const struct pool *pool, __u32 index)

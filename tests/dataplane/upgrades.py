@@ -26,8 +26,9 @@ Change = tuple[str, str, str]
 
 HARMLESS: Change = (
     "balancer.c",
-    "\tif (!node) /*",
-    "\tif (node && bpf_get_smp_processor_id() > 4095)\n\t\treturn XDP_PASS;\n\tif (!node) /*",
+    "\tif (!node || !trace) /*",
+    "\tif (node && bpf_get_smp_processor_id() > 4095)\n\t\treturn XDP_PASS;\n"
+    "\tif (!node || !trace) /*",
 )
 WRONG_TTL: Change = ("encap.h", "#define TTL 64", "#define TTL 63")
 
