@@ -143,7 +143,10 @@ class Node:
         """As if just made: no services, flows or counts."""
         for name in ("flows4", "flows6", "fragments", "budgets", "verdicts"):
             self.tables.table(name).clear()
-        self.apply({}, [])  # last: records of flows hold on to indices
+        self.apply({}, [])  # after the flows: their records hold on to indices
+        backends = self.tables.table("backends")
+        for index in self.tables.actual().backends:  # those of other tests, removed
+            backends[index] = backends.Leaf()
 
     def serve(self, *backends: str | dict[str, Any], **pool: Any) -> Outcome:
         """One pool behind both service addresses, tcp and udp, port 80."""
