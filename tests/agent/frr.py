@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A router that runs FRR: zebra, bgpd and bfdd in a namespace, with files of their own."""
+"""A router that runs FRR: zebra, bgpd, bfdd and staticd in a namespace, with files of their own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from .bgp import ROOT, until
 
-DAEMONS = ("zebra", "bgpd", "bfdd")
+DAEMONS = ("zebra", "staticd", "bgpd", "bfdd")
 _DIRECTORY = Path("/usr/lib/frr")
 
 

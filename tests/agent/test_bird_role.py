@@ -293,6 +293,20 @@ def test_unit_starts_bird_for_recovery_only_with_graceful_restart(tmp_path: Path
     assert "\nRequires=l4lb-restore.service\n" in unit
 
 
+# --- without BGP ---
+
+
+def test_node_behind_static_routes_keeps_the_guard(tmp_path: Path) -> None:
+    """What the agent proves is in BIRD all the same, and nobody hears it."""
+    with pair(
+        tmp_path, "l4lb-static", sessions=0, l4lb_bgp_neighbors=[], bird_static_routes=True
+    ) as ends:
+        until(lambda: ends.guarded() == {V4, OTHER4, V6})
+        announce(ends, V4)
+        assert "BGP" not in ends.node.ask("show", "protocols")
+        assert not ends.heard()
+
+
 # --- the operators' part ---
 
 

@@ -47,6 +47,11 @@ class Fleet:
                     found.add(str(hop.get_attr("RTA_GATEWAY")))
         return found
 
+    def protocols(self, address: str) -> set[str]:
+        """From whom the router has routes to this IPv4 address."""
+        routes = self.router.show(f"ip route {address}/32").get(f"{address}/32", [])
+        return {route["protocol"] for route in routes}
+
     def established(self) -> set[str]:
         peers = self.router.show("bgp neighbors")
         return {name for name, it in peers.items() if it.get("bgpState") == "Established"}
@@ -146,15 +151,18 @@ def test_withdrawn_address_goes_to_the_other_node_only(fleet: Fleet) -> None:
     assert fleet.ways(V6) == BOTH6
 
 
-def test_bfd_takes_a_node_that_hangs_out_in_a_moment(fleet: Fleet) -> None:
-    process = fleet.nodes[0].bird.process
-    assert process is not None
-    process.send_signal(signal.SIGSTOP)
+def test_static_route_of_last_resort_waits_behind_all_announcements(fleet: Fleet) -> None:
+    last = f"ip route {V4}/32 192.0.2.12 250"
+    fleet.router.configure(last)
     try:
-        assert until(lambda: fleet.ways(V4) == {"192.0.2.12"}) < 3
-        until(lambda: fleet.ways(V6) == {"2001:db8:1::12"})
+        until(lambda: "static" in fleet.protocols(V4))
+        assert fleet.ways(V4) == BOTH4
+        fleet.nodes[1].announce(V6)
+        until(lambda: fleet.ways(V4) == {"192.0.2.11"})
+        fleet.nodes[0].announce(V6)
+        until(lambda: fleet.ways(V4) == {"192.0.2.12"})
     finally:
-        process.send_signal(signal.SIGCONT)
+        fleet.router.configure(f"no {last}")
 
 
 def test_node_announces_nothing_but_services_and_learns_nothing(fleet: Fleet) -> None:
@@ -166,3 +174,15 @@ def test_node_announces_nothing_but_services_and_learns_nothing(fleet: Fleet) ->
                 "show", "route", "protocol", f"router_ipv{family}", "table", "all"
             )
             assert "router_ipv" not in heard
+
+
+# The last one: sessions go up and down for a while after it.
+def test_bfd_takes_a_node_that_hangs_out_in_a_moment(fleet: Fleet) -> None:
+    process = fleet.nodes[0].bird.process
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    try:
+        assert until(lambda: fleet.ways(V4) == {"192.0.2.12"}) < 3
+        until(lambda: fleet.ways(V6) == {"2001:db8:1::12"})
+    finally:
+        process.send_signal(signal.SIGCONT)
