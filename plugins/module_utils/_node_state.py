@@ -8,6 +8,7 @@ has addresses withdrawn before it stops forwarding for them.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -23,8 +24,15 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._reader import few
 NODE_FILE = "node.json"
 STATES = ("announcing", "draining", "withdrawn")
 PATIENCE = 10.0
-"""Seconds in which the agent has to withdraw addresses."""
+"""Seconds in which the agent has to withdraw addresses; one that is silent has its lease, too."""
 
+ANNOUNCE_FILE = "announce.conf"
+LEASE = 30.0
+"""Seconds, unless the agent said otherwise."""
+SETTLING = 3.0
+"""Seconds from the file to what BIRD does, where nobody says that it is done."""
+
+_ROUTE = re.compile(r"^\s*route (\S+)/(?:32|128) unreachable", re.MULTILINE)
 _PAUSE = 0.1
 
 
@@ -83,24 +91,33 @@ def withdraw(
     addresses: Collection[str],
     state_dir: Path,
     run_dir: Path,
-    patience: float = PATIENCE,
+    patience: float | None = None,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> bool:
     """Has the agent withdraw these addresses, and waits until it says so; returns whether there
-    is an agent to ask. They stay withheld until `release`.
+    is one to ask. They stay withheld until `release`.
 
-    The caller is the only writer and holds the lock: the agent must not wait for it. Raises
-    WithdrawError after `patience` seconds; nothing is withheld then.
+    An agent that is silent (starting, hanging, stopped) may have left them announced: then it, or
+    its lease, has `patience` seconds and the lease's to take them out of what BIRD reads.
+
+    The caller is the only writer and holds the lock: the agent must not wait for it. patience: in
+    seconds, PATIENCE where None. Raises WithdrawError when the time is over; nothing is withheld
+    then.
     """
-    if not addresses or _agent_status.running(run_dir) is None:
+    silent = _agent_status.running(run_dir) is None
+    if not addresses or (silent and not _listed(addresses, run_dir, clock())):
         return False
+    if patience is None:
+        patience = PATIENCE
+    if silent:
+        patience += _lease(run_dir)
     save(state_dir, replace(load(state_dir), withheld=tuple(addresses)))
     asked = clock()
     try:
-        while left := _announced(addresses, run_dir, asked):
+        while left := _announced(addresses, run_dir, asked, clock()):
             if clock() - asked > patience:
-                raise WithdrawError(_text(left, patience))
+                raise WithdrawError(_text(left, patience, run_dir if silent else None))
             sleep(_PAUSE)
     except BaseException:
         release(state_dir)
@@ -108,7 +125,9 @@ def withdraw(
     return True
 
 
-def _announced(addresses: Collection[str], run_dir: Path, asked: float) -> list[str]:
+def _announced(
+    addresses: Collection[str], run_dir: Path, asked: float, now: float
+) -> Collection[str]:
     """Those that may still be announced.
 
     A turn of the agent reads node.json when it begins and its status is written when it ends: one
@@ -116,18 +135,50 @@ def _announced(addresses: Collection[str], run_dir: Path, asked: float) -> list[
     later turn begins after that.
     """
     status = _agent_status.read(run_dir)
-    if status is None or float(status["written"]) <= asked:
-        return list(addresses)
+    written = 0.0 if status is None else float(status["written"])
+    if status is None or written <= asked:
+        if now - written < _agent_status.FRESH:
+            return addresses
+        listed = _listed(addresses, run_dir, now)
+        return addresses if listed is None else listed
     announced = {a for a, each in status["addresses"].items() if each["announced"]}
     return [address for address in addresses if address in announced]
 
 
-def _text(left: Collection[str], patience: float) -> str:
+def _listed(addresses: Collection[str], run_dir: Path, now: float) -> Collection[str] | None:
+    """Those that BIRD was told to announce, by what the agent and its lease have it read; None when
+    there never was an agent. All of them while BIRD may still be about to read it.
+    """
+    path = run_dir / ANNOUNCE_FILE
+    try:
+        told = set(_ROUTE.findall(path.read_text(encoding="utf-8")))
+        if now - path.stat().st_mtime < SETTLING:
+            return addresses
+    except FileNotFoundError:
+        return None
+    return [address for address in addresses if address in told]
+
+
+def _lease(run_dir: Path) -> float:
+    status = _agent_status.read(run_dir)
+    return LEASE if status is None else float(status.get("lease", LEASE))
+
+
+def _text(left: Collection[str], patience: float, silent_in: Path | None) -> str:
+    """silent_in: the run_dir of an agent that was silent from the beginning."""
+    if silent_in is not None:
+        return (
+            f"nothing was changed: {few(left)} may be announced and packets for them would be "
+            f"lost, for {silent_in / ANNOUNCE_FILE} has told BIRD so, and l4lb-agent, which is "
+            f"silent, did not withdraw them within {patience:.0f} s. Start it (systemctl restart "
+            "l4lb-agent) or its lease (l4lb-lease), then apply again; to go on without them, stop "
+            "bird.service and remove that file"
+        )
     return (
         f"nothing was changed: l4lb-agent did not withdraw {few(left)} within {patience:.0f} s, "
         "and packets for them would be lost. See `l4lb status`, journalctl -u l4lb-agent, and "
         "whether bird.service runs, then apply again; to go on without the agent, stop it first "
-        "(systemctl stop l4lb-agent)"
+        "(systemctl stop l4lb-agent), whereupon its lease withdraws the node"
     )
 
 

@@ -26,6 +26,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._node_state import (
     WithdrawError,
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils._outcome import Outcome
+from l4lb_agent import announcer
 
 from .mortal import dies
 from .node import SOURCE, VIP4, XDP_TX, Node, from_client
@@ -145,6 +146,23 @@ def test_agent_that_does_not_withdraw_leaves_everything(
     assert withheld(node) == ()
     assert (node.state_dir / _apply.SERVICES_FILE).read_text() == before
     assert not apply(STAYS, GOES).changed
+
+
+def test_what_a_silent_agent_left_announced_is_forwarded_on(
+    node: Node, apply: Apply, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_node_state, "PATIENCE", 0.5)
+    (run_dir / announcer.FILE).write_text(announcer.render([VIP4, OTHER], draining=False))
+    status = {"version": 1, "written": 0, "addresses": {}, "lease": 0}
+    (run_dir / "status.json").write_text(json.dumps(status))
+    with pytest.raises(WithdrawError, match=OTHER):
+        apply(STAYS)
+    assert forwards(node, OTHER)
+    withdrawn = run_dir / announcer.FILE
+    withdrawn.write_text(announcer.render([VIP4], draining=True))
+    os.utime(withdrawn, (0, 0))
+    apply(STAYS)
+    assert not forwards(node, OTHER)
 
 
 def test_without_an_agent_nothing_is_withheld(node: Node, apply: Apply) -> None:

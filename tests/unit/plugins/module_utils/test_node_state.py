@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -93,6 +94,13 @@ class Agent:
         status = {"version": 1, "written": self.now - age, "addresses": addresses}
         (self.run_dir / "status.json").write_text(json.dumps(status))
 
+    def tell_bird(self, *addresses: str) -> None:
+        """Has BIRD read these, some time ago by now."""
+        path = self.run_dir / "announce.conf"
+        lines = [f"\troute {a}/{128 if ':' in a else 32} unreachable;" for a in addresses]
+        path.write_text("\n".join(["protocol static announced4 {", *lines, "}"]))
+        os.utime(path, (self.now, self.now))
+
     def withdraw(
         self, *addresses: str, turn: Callable[[], None] = lambda: None, patience: float = 10
     ) -> bool:
@@ -146,6 +154,60 @@ def test_without_an_agent_nothing_is_withheld_or_waited_for(agent: Agent, gone: 
         (agent.run_dir / "status.json").unlink()
     assert not agent.withdraw(X, turn=pytest.fail)
     assert not agent.state_dir.exists()
+
+
+SILENT = 6.0
+
+
+def test_silent_agent_that_left_nothing_announced_is_not_waited_for(agent: Agent) -> None:
+    agent.say(age=SILENT)
+    agent.tell_bird(Y)
+    agent.now += SILENT
+    assert not agent.withdraw(X, turn=pytest.fail)
+
+
+@pytest.mark.parametrize("address", [X, Z])
+def test_agent_that_is_starting_withdraws_what_was_left_announced(
+    agent: Agent, address: str
+) -> None:
+    agent.say(age=SILENT)
+    agent.tell_bird(X, Z)
+    agent.now += SILENT
+
+    def turn() -> None:
+        if agent.turns == 20:
+            agent.turn()
+
+    assert agent.withdraw(address, turn=turn)
+    assert agent.turns == 20
+    assert load(agent.state_dir).withheld == (address,)
+
+
+@pytest.mark.parametrize("status", ["old", "never there"])
+def test_lease_withdraws_for_an_agent_that_is_silent(agent: Agent, status: str) -> None:
+    agent.say(age=SILENT)
+    if status == "never there":
+        (agent.run_dir / "status.json").unlink()
+    agent.tell_bird(X, Y)
+    agent.now += SILENT
+
+    def turn() -> None:
+        if agent.turns == 290:
+            agent.tell_bird()
+
+    assert agent.withdraw(X, turn=turn)
+    assert 310 < agent.turns < 330  # BIRD has some time to read it
+
+
+def test_what_a_silent_agent_left_announced_is_an_error(agent: Agent) -> None:
+    agent.say(age=SILENT)
+    agent.tell_bird(X)
+    agent.now += SILENT
+    with pytest.raises(
+        WithdrawError, match=rf"nothing was changed: {X} .*40 s.*restart l4lb-agent"
+    ):
+        agent.withdraw(X)
+    assert load(agent.state_dir).withheld == ()
 
 
 def test_nothing_to_withdraw_asks_nobody(agent: Agent) -> None:
