@@ -147,6 +147,22 @@ def test_bad_configuration_is_refused_and_all_stays_as_it_was(ends: Pair) -> Non
     until(lambda: ends.heard() == {V4, V6})
 
 
+def test_what_is_withdrawn_meanwhile_is_not_brought_back_by_a_mended_configuration(
+    ends: Pair,
+) -> None:
+    told = announcer_of(ends)
+    told.announce({V4, OTHER4}, draining=False)
+    until(lambda: ends.heard() == {V4, OTHER4})
+    good = ends.node.config.read_text()
+    ends.node.config.write_text(good + "rubbish;\n")
+    with pytest.raises(AnnounceError, match="syntax error"):
+        told.announce({V4, V6}, draining=False)
+    assert told.current() == ({V4}, False)
+    ends.node.config.write_text(good)
+    ends.node.ask("configure")
+    until(lambda: ends.heard() == {V4})
+
+
 def test_withdrawing_everything_needs_no_good_configuration(ends: Pair) -> None:
     told = announcer_of(ends)
     told.announce({V4, V6}, draining=False)
@@ -196,6 +212,27 @@ def test_bird_that_hangs_is_given_up(
         told = Announcer(ends.announcements, ends.node.config, control)
         with pytest.raises(AnnounceError, match=r"birdc .* configure does not end within 0"):
             told.announce({V4}, draining=False)
+
+
+def test_bird_that_lets_nobody_in_announces_still(ends: Pair, tmp_path: Path) -> None:
+    announcer_of(ends).announce({V4}, draining=False)
+    until(lambda: ends.heard() == {V4})
+    birdc = tmp_path / "birdc"  # as a user who is not in BIRD's group
+    birdc.write_text('#!/bin/sh\nexec setpriv --reuid 65534 --clear-groups birdc "$@"\n')
+    birdc.chmod(0o755)
+    told = Announcer(ends.announcements, ends.node.config, ends.node.control, str(birdc))
+    with pytest.raises(AnnounceError, match=r"Permission denied.* group bird") as refused:
+        told.announce((), draining=False)
+    assert not isinstance(refused.value, (BirdDown, Silenced))
+    assert told.held == {V4}
+    assert ends.heard() == {V4}
+
+
+def test_socket_that_a_killed_bird_left_is_a_bird_that_is_down(ends: Pair) -> None:
+    ends.node.stop(kill=True)
+    assert ends.node.control.exists()
+    with pytest.raises(BirdDown, match="Connection refused"):
+        announcer_of(ends).announce({V4}, draining=False)
 
 
 def test_draining_by_a_longer_path(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -137,6 +138,23 @@ def test_last_node_that_announces_stays(tmp_path: Path, peer: HTTPServer) -> Non
     peer.status = 200  # type: ignore[attr-defined]
     assert not bench.look(lease.RETRY)
     assert f"{ready} announces" in bench.said[-1]
+
+
+def test_peer_that_speaks_no_http_is_not_ready_and_ends_nothing(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        thread = threading.Thread(target=_greet, args=(stranger,))
+        thread.start()
+        bench = Bench(tmp_path, peers=(f"http://127.0.0.1:{stranger.getsockname()[1]}/ready",))
+        bench.look(0)
+        assert bench.look(30)
+        thread.join()
+    assert bench.said[0].startswith("no other node announces (peers), so this one stays")
+
+
+def _greet(server: socket.socket) -> None:
+    with server.accept()[0] as connection:
+        connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+        connection.recv(4096)
 
 
 # --- options ---

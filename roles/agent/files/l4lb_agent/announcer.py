@@ -9,6 +9,7 @@ Whoever writes it is either the agent or, when that is silent, the lease (lease.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import subprocess
@@ -37,6 +38,9 @@ _POLL = 0.02
 _ROUTE = re.compile(r"^\s*route (\S+)/(?:32|128) unreachable(.*)$", re.MULTILINE)
 _HELD = re.compile(r"^\d* *-?([0-9A-Fa-f.:]+)/(?:32|128) ", re.MULTILINE)
 _CODE = re.compile(r"^(\d{4})[ -](.*)$", re.MULTILINE)
+_NO_CONNECTION = "Unable to connect"
+_NOBODY = tuple(os.strerror(number) for number in (errno.ENOENT, errno.ECONNREFUSED))
+"""What birdc says when it finds no BIRD; it speaks no other language."""
 _RECONFIGURED, _IN_PROGRESS = ("0003", "0018"), ("0004", "0005")
 
 
@@ -78,7 +82,7 @@ class Announcer:
         bird: str = "bird",
     ) -> None:
         self.path = path
-        self.held: frozenset[str] = frozenset()
+        self.held, _draining = self.current()  # until BIRD says what it is
         self._config = config
         self._control = control
         self._birdc = birdc
@@ -109,9 +113,9 @@ class Announcer:
         try:
             self._require_sound()
         except AnnounceError as error:
-            # What announces no more than before stays: whoever mends bird.conf brings back no more.
-            if text != before and set(addresses) - held_before:
-                self._put_back(before)
+            # Whoever mends bird.conf brings back no more than before, and nothing that has to go.
+            if set(addresses) - held_before:
+                self._write(render(held_before.intersection(addresses), draining))
             if not addresses and self._silenced():
                 raise Silenced(f"{error}; until then nothing is announced") from error
             with contextlib.suppress(AnnounceError):
@@ -156,12 +160,6 @@ class Announcer:
                 "directory, for the agent's user"
             ) from error
 
-    def _put_back(self, text: str | None) -> None:
-        if text is not None:
-            self._write(text)
-        else:
-            self.path.unlink(missing_ok=True)
-
     # --- BIRD ---
 
     def _require_sound(self) -> None:
@@ -204,13 +202,20 @@ class Announcer:
         return True
 
     def _ask(self, *words: str) -> str:
-        """BIRD's reply, each line with its code. Raises BirdDown."""
+        """BIRD's reply, each line with its code. Raises BirdDown, AnnounceError."""
         done = self._run(self._birdc, "-v", "-s", str(self._control), *words)
-        if "Unable to connect" in done.stderr + done.stdout or not self._control.exists():
+        said = done.stderr + done.stdout
+        refused = _NO_CONNECTION in said
+        if any(why in said for why in _NOBODY) if refused else not self._control.exists():
             self.held = frozenset()
             raise BirdDown(
                 f"BIRD does not answer at {self._control} ({_first_line(done)}): nothing is "
                 "announced until bird.service runs"
+            )
+        if refused:
+            raise AnnounceError(
+                f"BIRD lets nobody in ({_first_line(done)}), and announces what it did: the user "
+                "of l4lb-agent.service must be in group bird (role l4lb.xdp.agent)"
             )
         return done.stdout
 

@@ -11,6 +11,7 @@ how long the file was seen unchanged.
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -87,7 +88,8 @@ def first_ready(peers: Sequence[str]) -> str | None:
             with urllib.request.urlopen(url, timeout=PEER_TIMEOUT) as answer:  # noqa: S310
                 if answer.status == 200:
                     return url
-        except (OSError, ValueError):  # refused, late, another status, no URL
+        except (OSError, ValueError, http.client.HTTPException):
+            # refused, late, another status, no URL, no HTTP
             continue
     return None
 
