@@ -11,31 +11,31 @@ from l4lb_agent.counters import Counted, Ledger, Traffic
 
 
 def told(ledger: Ledger, raw: int, own: int = 0) -> Traffic:
-    """Of a service; 100 bytes a packet."""
-    counted = Counted(services={"web": Traffic(raw, raw * 100)})
-    net = ledger.net(counted, Counted(services={"web": Traffic(own, own * 100)}))
+    """Of a service; 100 bytes a packet, each of which opens a connection."""
+    counted = Counted(services={"web": Traffic(raw, raw * 100, raw)})
+    net = ledger.net(counted, Counted(services={"web": Traffic(own, own * 100, own)}))
     return net.services["web"]
 
 
 def test_proofs_are_taken_off() -> None:
-    assert told(Ledger(), 100, 40) == (60, 6000)
+    assert told(Ledger(), 100, 40) == (60, 6000, 60)
 
 
 def test_proof_between_the_two_readings_takes_nothing_back() -> None:
     """It is in our account already, and not yet in the reading of the kernel's counter."""
     ledger = Ledger()
-    assert told(ledger, 100, 40) == (60, 6000)
-    assert told(ledger, 100, 41) == (60, 6000)
-    assert told(ledger, 101, 41) == (60, 6000)
-    assert told(ledger, 102, 41) == (61, 6100)
+    assert told(ledger, 100, 40) == (60, 6000, 60)
+    assert told(ledger, 100, 41) == (60, 6000, 60)
+    assert told(ledger, 101, 41) == (60, 6000, 60)
+    assert told(ledger, 102, 41) == (61, 6100, 61)
 
 
 def test_counter_that_began_anew_is_told_as_it_is() -> None:
     """A service that went and came back: our account of it goes on, the kernel's does not."""
     ledger = Ledger()
     told(ledger, 1000, 40)
-    assert told(ledger, 5, 41) == (5, 500)
-    assert told(ledger, 8, 42) == (7, 700)
+    assert told(ledger, 5, 41) == (5, 500, 5)
+    assert told(ledger, 8, 42) == (7, 700, 7)
 
 
 def test_account_that_began_anew_gives_nothing_back() -> None:
@@ -47,14 +47,14 @@ def test_account_that_began_anew_gives_nothing_back() -> None:
 
 
 def test_counter_seen_for_the_first_time_holds_no_more_of_ours_than_it_holds() -> None:
-    assert told(Ledger(), 5, 40) == (5, 500)
+    assert told(Ledger(), 5, 40) == (5, 500, 5)
 
 
 def test_series_that_is_gone_is_forgotten() -> None:
     ledger = Ledger()
     told(ledger, 1000)
     assert ledger.net(Counted(), Counted()).services == {}
-    assert told(ledger, 3) == (3, 300)
+    assert told(ledger, 3) == (3, 300, 3)
 
 
 @given(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import select
+import selectors
 import socket
 import threading
 from collections.abc import Iterator
@@ -144,9 +144,16 @@ class Server:
         self._thread.start()
 
     def _serve(self) -> None:
+        ready = selectors.DefaultSelector()
+        for one in (self._stopped, *self._sockets):
+            ready.register(one, selectors.EVENT_READ)
+        with ready:
+            self._answer(ready)
+
+    def _answer(self, ready: selectors.BaseSelector) -> None:
         while True:
-            ready, _, _ = select.select([self._stopped, *self._sockets], [], [])
-            for one in ready:
+            for one in (key.fileobj for key, _events in ready.select()):
+                assert isinstance(one, socket.socket)
                 if one is self._stopped:
                     return
                 self.asked += 1

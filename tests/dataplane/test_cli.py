@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import os
 import pty
-import select
+import selectors
 import subprocess
 import sys
 import termios
@@ -124,9 +124,11 @@ def test_top_is_live_until_q_and_leaves_the_terminal_as_it_was(node: Node, tmp_p
 def _shown(terminal: int, text: str) -> str:
     """What the terminal shows until that comes."""
     shown, until = "", time.monotonic() + 30
-    while text not in shown:
-        left = until - time.monotonic()
-        assert left > 0, f"{text!r} does not come: {shown[-500:]}"
-        if select.select([terminal], [], [], left)[0]:
-            shown += os.read(terminal, 65536).decode(errors="replace")
+    with selectors.DefaultSelector() as ready:
+        ready.register(terminal, selectors.EVENT_READ)
+        while text not in shown:
+            left = until - time.monotonic()
+            assert left > 0, f"{text!r} does not come: {shown[-500:]}"
+            if ready.select(left):
+                shown += os.read(terminal, 65536).decode(errors="replace")
     return shown

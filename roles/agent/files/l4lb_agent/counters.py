@@ -31,10 +31,13 @@ if TYPE_CHECKING:
 
 
 class Traffic(NamedTuple):
-    """Since the counter began; bytes are those of the clients' IP packets."""
+    """Since the counter began; bytes are those of the clients' IP packets. opens: packets that open
+    a TCP connection, counted for services only.
+    """
 
     packets: int = 0
     bytes: int = 0
+    opens: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,9 @@ def of_proofs(proved: _proof.Counted, reading: Reading) -> Counted:
     """What proofs have added to the counters of a reading. Proofs may go on meanwhile."""
     ids = {service.name: str(service.id) for service in reading.services.values()}
     verdicts = {word: Traffic(c.packets, c.bytes) for word, c in dict(proved.verdicts).items()}
+    tcp = {service.name for key, service in reading.services.items() if key.protocol == "tcp"}
     services = {
-        name: Traffic(c.packets, c.bytes)
+        name: Traffic(c.packets, c.bytes, c.packets if name in tcp else 0)
         for name, c in dict(proved.services).items()
         if c.of == ids.get(name)
     }
@@ -115,7 +119,8 @@ def _totals(tables: Tables, name: str, used: Iterator[int]) -> list[Traffic]:
     batches = _bpf.read_batches(table.map_fd, table.Key, leaf, rows)
     _keys, values, count = next(batches)
     words = array("Q", ct.string_at(values, count * ct.sizeof(leaf)))
-    return [Traffic(*row) for row in zip(*(_sum(words, leaf, f) for f in Traffic._fields))]
+    fields = (f for f in Traffic._fields if hasattr(leaf._type_, f))
+    return [Traffic(*row) for row in zip(*(_sum(words, leaf, f) for f in fields))]
 
 
 def _sum(words: array[int], leaf: Any, name: str) -> list[int]:
@@ -177,13 +182,13 @@ def _account(last: _Account | None, raw: Traffic, own: Traffic) -> _Account:
     news = _less(own, last.own) if own.packets >= last.own.packets else own
     taken = _add(last.taken, news)
     net = _less(raw, taken)
-    told = Traffic(max(last.told.packets, net.packets), max(last.told.bytes, net.bytes))
+    told = Traffic(*map(max, last.told, net))
     return _Account(raw, own, taken, told)
 
 
 def _add(one: Traffic, other: Traffic) -> Traffic:
-    return Traffic(one.packets + other.packets, one.bytes + other.bytes)
+    return Traffic(*map(operator.add, one, other))
 
 
 def _less(one: Traffic, other: Traffic) -> Traffic:
-    return Traffic(max(0, one.packets - other.packets), max(0, one.bytes - other.bytes))
+    return Traffic(*(max(0, a - b) for a, b in zip(one, other)))

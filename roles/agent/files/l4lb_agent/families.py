@@ -64,6 +64,11 @@ METRICS: Mapping[str, Metric] = {
     "l4lb_service_bytes_total": _counter(
         "Bytes of these packets, without the outer header.", "service", _SERVICES
     ),
+    "l4lb_service_opens_total": _counter(
+        "Packets sent on that open a TCP connection (SYN), those sent again included.",
+        "service",
+        _SERVICES,
+    ),
     "l4lb_backend_packets_total": _counter(
         "Packets sent on to the backend.", "pool backend", _BACKENDS
     ),

@@ -96,6 +96,8 @@ class Collector(registry.Collector):
         net = self._ledger.net(reading.counted, own)
         yield from _traffic("l4lb", {(verdict,): t for verdict, t in net.verdicts.items()})
         yield from _traffic("l4lb_service", {(name,): t for name, t in net.services.items()})
+        opens = (((name,), t.opens) for name, t in net.services.items())
+        yield family("l4lb_service_opens_total", opens)
         yield _services(reading)
         few = len(reading.backends) * SERIES_A_BACKEND <= self._max_backend_series
         yield from _traffic("l4lb_backend", net.backends if few else {})
@@ -146,7 +148,7 @@ def _uncollected() -> Iterator[None]:
 
 def _traffic(prefix: str, counted: Mapping[Any, Traffic]) -> Iterator[Family]:
     """prefix_packets_total and prefix_bytes_total; the keys are the labels' values."""
-    for place, unit in enumerate(Traffic._fields):
+    for place, unit in enumerate(("packets", "bytes")):
         yield family(f"{prefix}_{unit}_total", ((key, t[place]) for key, t in counted.items()))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import select
+import selectors
 import sys
 import termios
 import time
@@ -69,11 +69,14 @@ def _keys() -> Iterator[Pause]:
     terminal = sys.stdin.fileno()
     before = termios.tcgetattr(terminal)
 
+    # Not of sys.stdin: what that has read ahead nobody sees.
+    ready = selectors.DefaultSelector()
+    ready.register(terminal, selectors.EVENT_READ)
+
     def pressed(seconds: float) -> bool:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            # Not by sys.stdin: what that has read ahead select does not see.
-            if select.select([terminal], [], [], left)[0]:
+            if ready.select(left):
                 typed = os.read(terminal, 64)
                 if not typed or set(typed) & _END:
                     return True
@@ -83,6 +86,7 @@ def _keys() -> Iterator[Pause]:
         tty.setcbreak(terminal)
         yield pressed
     finally:
+        ready.close()
         termios.tcsetattr(terminal, termios.TCSADRAIN, before)
 
 
