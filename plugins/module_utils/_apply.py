@@ -104,19 +104,39 @@ def release_interfaces(wanted: Wanted, state_dir: Path) -> list[str]:
     return _program.release(wanted, [i for i in last.interfaces if i not in wanted.interfaces])
 
 
-def detach_program(wanted: Wanted, state_dir: Path, dry: bool = False) -> Outcome:
-    """Takes the program off, with its maps and what restore would bring back."""
+def detach_program(
+    wanted: Wanted,
+    state_dir: Path,
+    dry: bool = False,
+    run_dir: Path = Path(_agent_status.RUN_DIR),
+) -> Outcome:
+    """Takes the program off, with its maps and what restore would bring back.
+
+    Where an agent runs, all that the balancer serves is withdrawn first. Raises WithdrawError then,
+    before anything is changed.
+    """
     remembered = wanted.file(state_dir).exists()
     before = [str(each) for each in _program.attachments(wanted).values()]
     changed = remembered or not _program.is_detached(wanted)
     waited: list[str] = []
     if changed and not dry:
         with writer(state_dir, "l4lb.xdp.program") as waited:
-            _applied.forget(wanted.file(state_dir))
-            _program.detach(wanted)
+            withheld = wanted.name == "balancer" and _withdraw_all(state_dir, run_dir)
+            try:
+                _applied.forget(wanted.file(state_dir))
+                _program.detach(wanted)
+            finally:
+                if withheld:  # from here on the agent finds by itself what works
+                    _node_state.release(state_dir)
     after = before if not changed else [f"{name}: none" for name in wanted.interfaces]
     data = {"program": {"name": wanted.name, "interfaces": []}}
     return Outcome(changed, before, after, data, warnings=waited)
+
+
+def _withdraw_all(state_dir: Path, run_dir: Path) -> bool:
+    applied = applied_services(state_dir)
+    addresses = {service["address"] for service in applied["services"]} if applied else set()
+    return _node_state.withdraw(sorted(addresses), state_dir, run_dir)
 
 
 def _cannot_compile_dry(wanted: Wanted) -> str:

@@ -37,7 +37,9 @@ options:
     default: balancer
   state:
     description:
-      - V(detached) also removes the pinned maps, and with them rings, flows and counters.
+      - V(detached) also removes the pinned maps, and with them rings, flows and counters. Where an
+        agent runs, it withdraws all service addresses first; while it does not, this fails and
+        changes nothing.
     type: str
     choices: [attached, detached]
     default: attached

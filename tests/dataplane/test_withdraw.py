@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from scapy.layers.inet import TCP
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _apply, _node_state
+from ansible_collections.l4lb.xdp.plugins.module_utils import _apply, _links, _node_state
 from ansible_collections.l4lb.xdp.plugins.module_utils._apply import apply_services
 from ansible_collections.l4lb.xdp.plugins.module_utils._node_state import (
     NodeState,
@@ -68,9 +68,14 @@ def forwards(node: Node, address: str) -> bool:
 
 
 @contextmanager
-def agent(node: Node, run_dir: Path, obeys: bool = True) -> Iterator[Path]:
-    """A process that does what node.json says, and says so; yields where it notes what was still
-    forwarded when it withdrew.
+def agent(
+    node: Node,
+    run_dir: Path,
+    obeys: bool = True,
+    works: Callable[[Node, str], bool] = forwards,
+) -> Iterator[Path]:
+    """A process that does what node.json says, and says so; yields where it notes what still
+    worked when it withdrew.
     """
     notes = run_dir / "notes"
 
@@ -82,7 +87,7 @@ def agent(node: Node, run_dir: Path, obeys: bool = True) -> Iterator[Path]:
         }
         for address in withheld:
             with notes.open("a") as file:
-                file.write(f"{address} {forwards(node, address)}\n")
+                file.write(f"{address} {works(node, address)}\n")
         status = {"version": 1, "written": time.time(), "addresses": addresses}
         fresh = run_dir / "status.new"
         fresh.write_text(json.dumps(status))
@@ -187,6 +192,41 @@ def test_what_a_killed_run_left_withheld_is_released_by_the_next(node: Node, app
     assert apply(STAYS, GOES).changed
     assert _node_state.load(node.state_dir) == NodeState("draining", 7)
     assert not apply(STAYS, GOES).changed
+
+
+# --- taking the program off ---
+
+
+@pytest.fixture
+def attached(make_node: Callable[..., Node]) -> Iterator[Node]:
+    node = make_node()
+    _apply.attach_program(node.wanted(), node.state_dir)
+    apply_services(POOLS, [STAYS, GOES], True, node.pins, SOURCE, node.state_dir)
+    yield node
+    _apply.detach_program(node.wanted(), node.state_dir)
+
+
+def is_attached(_node: object = None, _address: str = "") -> bool:
+    return _links.xdp("eth0").mode is not None
+
+
+def test_all_is_withdrawn_before_the_program_is_taken_off(attached: Node, run_dir: Path) -> None:
+    with agent(attached, run_dir, works=is_attached) as notes:
+        dry = _apply.detach_program(attached.wanted(), attached.state_dir, True, run_dir)
+        assert (dry.changed, is_attached(), notes.exists()) == (True, True, False)
+        assert _apply.detach_program(attached.wanted(), attached.state_dir, False, run_dir).changed
+    assert set(notes.read_text().splitlines()[:2]) == {f"{VIP4} True", f"{OTHER} True"}
+    assert (is_attached(), withheld(attached)) == (False, ())
+
+
+def test_program_stays_while_its_addresses_are_announced(
+    attached: Node, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_node_state, "PATIENCE", 0.5)
+    with agent(attached, run_dir, obeys=False), pytest.raises(WithdrawError, match=OTHER):
+        _apply.detach_program(attached.wanted(), attached.state_dir, run_dir=run_dir)
+    assert (is_attached(), withheld(attached)) == (True, ())
+    assert attached.wanted().file(attached.state_dir).exists()
 
 
 def test_death_at_every_write_is_healed_by_the_next_run(
