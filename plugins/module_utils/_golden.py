@@ -13,12 +13,12 @@ from __future__ import annotations
 import itertools
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _golden_frames as frames
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import endpoint, order, packed
-from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import packed_hash
+from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import identity_hash
 from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import slot as slot_number
 from ansible_collections.l4lb.xdp.plugins.module_utils._golden_frames import TCP, UDP
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import ServiceEntry, ServiceKey
@@ -88,6 +88,7 @@ class Fleet:
     hash_seed: int
     mac: bytes  # of the interface that the packets come in by
     mtu: int
+    identities: Mapping[int, str] = field(default_factory=dict)  # of pools, by index
 
 
 def cases(fleet: Fleet, services: int, flows: int) -> list[Case]:
@@ -158,13 +159,16 @@ def _tracked(fleet: Fleet, key: ServiceKey, pool: int, flows: int) -> list[Flow]
     if slots is None or not slots.tracked_count():
         return []
     candidates = (_flow(key, number) for number in range(TRIES))
-    found = (flow for flow in candidates if slots.tracked[_slot(fleet, flow, len(slots))])
+    found = (flow for flow in candidates if slots.tracked[_slot(fleet, flow, pool, len(slots))])
     return list(itertools.islice(found, flows))
 
 
-def _slot(fleet: Fleet, flow: Flow, size: int) -> int:
+def _slot(fleet: Fleet, flow: Flow, pool: int, size: int) -> int:
     source, destination, source_port, port, protocol = flow
-    hashed = packed_hash(fleet.hash_seed, source, destination, protocol, source_port, port)
+    identity = fleet.identities.get(pool, "five_tuple")
+    hashed = identity_hash(
+        identity, fleet.hash_seed, source, destination, protocol, source_port, port
+    )
     return slot_number(hashed, size)
 
 

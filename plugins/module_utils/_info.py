@@ -222,7 +222,7 @@ def _steering(node: Node) -> str:
         (key, node.pool_name(service.pool)) for key, service in node.actual.services.items()
     )
     rings = sorted(
-        (pool.name, node.rings[index].content.hex() if index in node.rings else "")
+        (pool.name, pool.identity, node.rings[index].content.hex() if index in node.rings else "")
         for index, pool in node.actual.pools.items()
     )
     head = [node.tables.settings()["hash_seed"], node.actual.sizes.ring]

@@ -180,6 +180,7 @@ def _prove(run: _Run, began: Look) -> tuple[Comparison, Traffic]:
         run.tables.settings()["hash_seed"],
         bytes.fromhex((ingress.address or "02:00:00:00:00:02").replace(":", "")),
         min(ingress.mtu, LARGEST),
+        {index: pool.identity for index, pool in actual.pools.items()},
     )
     cases = _golden.cases(fleet, run.request.services, run.request.flows)
     before = _upgrade_watch.between(began, run.look())

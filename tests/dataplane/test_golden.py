@@ -12,7 +12,7 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6PacketTooBig, IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import flow_hash, slot
+from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import identity_hash, slot
 from ansible_collections.l4lb.xdp.plugins.module_utils._golden import KINDS, Case, Fleet, cases
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import ServiceEntry, ServiceKey
 from ansible_collections.l4lb.xdp.plugins.module_utils._rings import Slots
@@ -37,10 +37,11 @@ SERVICES = {
 }
 
 
-def fleet(tracked: tuple[int, ...] = ()) -> Fleet:
+def fleet(tracked: tuple[int, ...] = (), identity: str = "five_tuple") -> Fleet:
     marks = array("I", (int(number in tracked) for number in range(251)))
     slots = Slots(array("H", [1] * 251), array("H", [0] * 251), marks)
-    return Fleet(SERVICES, lambda _pool: slots, 7, MAC, 1500)
+    identities = {service.pool: identity for service in SERVICES.values()}
+    return Fleet(SERVICES, lambda _pool: slots, 7, MAC, 1500, identities)
 
 
 def of(kind: str, found: list[Case]) -> list[Case]:
@@ -90,14 +91,16 @@ def test_fragments_are_parts_of_one_datagram() -> None:
             assert len(first[IP].payload) == 24
 
 
-def test_flows_in_tracked_slots_are_looked_for() -> None:
+@pytest.mark.parametrize("identity", ["five_tuple", "without_source_port", "source_address"])
+def test_flows_in_tracked_slots_are_looked_for(identity: str) -> None:
     settled = {case.flow for case in of("ack", cases(fleet(), 10, 2))}
-    found = {case.flow for case in of("ack", cases(fleet(tracked=(17, 200)), 10, 2))} - settled
+    known = fleet((17, 200), identity)
+    found = {case.flow for case in of("ack", cases(known, 10, 2))} - settled
     assert len(found) >= 2
     for flow in found:
         assert flow is not None
         source, destination, source_port, port, protocol = flow
-        hashed = flow_hash(7, source, destination, protocol, source_port, port)
+        hashed = identity_hash(identity, 7, source, destination, protocol, source_port, port)
         assert slot(hashed, 251) in (17, 200)
 
 
