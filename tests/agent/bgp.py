@@ -88,6 +88,14 @@ def router_configuration() -> str:
     return done.stdout
 
 
+def documented(daemon: str) -> str:
+    """The router's configuration in docs/routers.md: what is recommended is what is tested."""
+    text = (ROOT / "docs/routers.md").read_text()
+    found = re.search(rf"^```{daemon}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert found, f"docs/routers.md has no block of {daemon}"
+    return found[1]
+
+
 def until(what: Callable[[], Any], patience: float = PATIENCE) -> float:
     """Waits until it is so; returns the seconds that took."""
     began = time.monotonic()

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import tempfile
@@ -13,18 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .bgp import ROOT, until
+from .bgp import until
 
 DAEMONS = ("zebra", "staticd", "bgpd", "bfdd")
 _DIRECTORY = Path("/usr/lib/frr")
-
-
-def documented() -> str:
-    """The configuration in docs/routers.md: what is recommended is what is tested."""
-    text = (ROOT / "docs/routers.md").read_text()
-    found = re.search(r"^```frr\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert found, "docs/routers.md has a block ```frr"
-    return found[1]
 
 
 class Frr:

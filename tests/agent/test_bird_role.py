@@ -15,7 +15,7 @@ from pyroute2 import NetNS
 
 from l4lb_agent.announcer import AnnounceError, Announcer
 
-from .bgp import OTHER4, ROUTER, V4, V6, Bird, Pair, pair, render, until
+from .bgp import OTHER4, ROUTER, V4, V6, Bird, Pair, documented, pair, render, until
 
 
 def router(*lines: str, password: str = "lab-bgp", extra: str = "") -> str:  # noqa: S107
@@ -237,6 +237,26 @@ protocol bgp node {
         announce(ends, V4)
         until(lambda: "BGP.next_hop: 198.51.100.11\n" in ends.router.route(V4))
         assert "via 192.0.2.11 on lan" in ends.router.route(V4)
+
+
+def test_router_as_documented(tmp_path: Path) -> None:
+    with pair(
+        tmp_path,
+        "l4lb-documented",
+        documented("bird"),
+        bird_bfd=True,
+        bird_ttl_security=True,
+        l4lb_services=[{"address": address} for address in (V4, V6, "198.51.100.10")],
+    ) as ends:
+        until(lambda: _bfd(ends.node).count(" Up ") == 2)
+        announce(ends, V4, V6, "198.51.100.10")
+        until(lambda: ends.heard() == {V4, V6})
+        assert not ends.router.route("198.51.100.10"), "no address of services"
+        with NetNS(ends.router.namespace) as ip:
+            until(lambda: {V4, V6} <= {it.get_attr("RTA_DST") for it in ip.get_routes()})
+        announce(ends, V4, V6, draining=True)
+        until(lambda: "BGP.local_pref: 0" in ends.router.route(V4))
+        until(lambda: "BGP.local_pref: 0" in ends.router.route(V6))
 
 
 # --- graceful restart ---

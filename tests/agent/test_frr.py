@@ -15,8 +15,8 @@ from pyroute2 import NetNS
 
 from l4lb_agent.announcer import Announcer
 
-from .bgp import V4, V6, Bird, namespaces, render, until
-from .frr import Frr, documented
+from .bgp import V4, V6, Bird, documented, namespaces, render, until
+from .frr import Frr
 
 BOTH4, BOTH6 = {"192.0.2.11", "192.0.2.12"}, {"2001:db8:1::11", "2001:db8:1::12"}
 SESSIONS = BOTH4 | BOTH6
@@ -80,7 +80,7 @@ def _fleet(directory: Path) -> Iterator[Fleet]:
             )
             bird = Bird(spaces[name], config, own / "bird.ctl")
             nodes.append(Node(bird, own / "run/announce.conf"))
-        router = Frr(spaces["router"], documented())
+        router = Frr(spaces["router"], documented("frr"))
         kernel = NetNS(spaces["router"])
         fleet = Fleet(nodes, router, kernel)
         try:
