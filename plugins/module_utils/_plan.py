@@ -106,14 +106,26 @@ def make(
     """
     plan = Plan(now=now, down=down, before=_lines.of_kernel(actual))
     pool_ids = _pool_ids(fleet, actual)
-    plan.gone_pools = set(actual.pools) - set(pool_ids.values())
-    members = _place_backends(plan, fleet, actual, pool_ids, named_by_flows)
+    members = _plan_entries(plan, fleet, actual, pool_ids, named_by_flows)
     for pool in fleet.pools:
         index = pool_ids[pool.name]
-        _plan_pool(plan, pool, index, actual, members[index], ring, now)
-    _plan_services(plan, fleet, actual, pool_ids)
+        _plan_ring(plan, pool, index, actual, members[index], ring, now)
     _predict_services(plan, actual, members, ring)
     plan.after = _lines.of_fleet(fleet, _down(fleet, pool_ids, members))
+    return plan
+
+
+def outline(
+    fleet: Fleet,
+    actual: Actual,
+    named_by_flows: Callable[[], Collection[int]],
+    down: Collection[tuple[str, str]] | None = None,
+) -> Plan:
+    """As `make`, without rings: the digest in a pool's entry names what its ring is made from. So
+    it is quick in a fleet of any size; to be looked at, not to be applied.
+    """
+    plan = Plan(down=down)
+    _plan_entries(plan, fleet, actual, _pool_ids(fleet, actual), named_by_flows)
     return plan
 
 
@@ -179,6 +191,26 @@ def verify(
 
 
 # --- pools and backends ---
+
+
+def _plan_entries(
+    plan: Plan,
+    fleet: Fleet,
+    actual: Actual,
+    pool_ids: dict[str, int],
+    named_by_flows: Callable[[], Collection[int]],
+) -> dict[int, Members]:
+    """All but rings. Returns the members of every pool."""
+    plan.gone_pools = set(actual.pools) - set(pool_ids.values())
+    members = _place_backends(plan, fleet, actual, pool_ids, named_by_flows)
+    for pool in fleet.pools:
+        index = pool_ids[pool.name]
+        digest = _digest(pool, actual.sizes.ring, members[index])
+        entry = replace(pool_entry(pool), ring_digest=digest)
+        if actual.pools.get(index) != entry:
+            plan.pools[index] = entry
+    _plan_services(plan, fleet, actual, pool_ids)
+    return members
 
 
 def _pool_ids(fleet: Fleet, actual: Actual) -> dict[str, int]:
@@ -277,16 +309,14 @@ def _next_index(free: Iterator[int], pool: Pool, backend: BackendEntry, sizes: S
 # --- rings ---
 
 
-def _plan_pool(
+def _plan_ring(
     plan: Plan, pool: Pool, index: int, actual: Actual, members: Members, ring: ReadRing, now: int
 ) -> None:
-    digest = _digest(pool, actual.sizes.ring, members)
-    entry = replace(pool_entry(pool), ring_digest=digest)
-    held = actual.pools.get(index)
-    if held != entry:
-        plan.pools[index] = entry
+    held, entry = actual.pools.get(index), plan.pools.get(index)
+    if entry is None:  # as it is to be
+        return
     rehashed = held is not None and held.identity != entry.identity
-    if held is not None and held.ring_digest == digest and not rehashed:
+    if held is not None and held.ring_digest == entry.ring_digest and not rehashed:
         return
     found = ring(index) if held is not None else None
     slots = Slots.empty(actual.sizes.ring) if found is None else found

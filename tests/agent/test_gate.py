@@ -8,7 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.l4lb.xdp.plugins.module_utils._config import Fleet, Pool, Service, parse
+from ansible_collections.l4lb.xdp.plugins.module_utils._config import (
+    Backend,
+    Fleet,
+    Pool,
+    Service,
+    parse,
+)
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import ServiceKey
 from ansible_collections.l4lb.xdp.plugins.module_utils._node_state import NodeState
 from l4lb_agent.gate import AGAIN, AT_ONCE, Agenda, Findings, Proven, announcements, too_few
@@ -92,14 +98,24 @@ def test_address_that_is_no_service_any_more_is_not_announced() -> None:
         (2, "withdraw", 1, False),
         (0, "withdraw", 0, True),
         (1, "fail_open", 0, True),
-        (2, "fail_open", 1, False),
+        (2, "fail_open", 1, True),
     ],
 )
 def test_healthy_backends_that_a_pool_needs(
     minimum: int, all_down: str, healthy: int, holds: bool
 ) -> None:
-    pool = replace(Pool("web"), minimum_healthy=minimum, all_down=all_down)
+    backends = Backend("192.0.2.71"), Backend("192.0.2.72", state="draining")
+    pool = Pool("web", backends, minimum_healthy=minimum, all_down=all_down)
     assert (not too_few(pool, healthy)) == holds
+
+
+@pytest.mark.parametrize("all_down", ["withdraw", "fail_open"])
+@pytest.mark.parametrize("backends", [(), (Backend("192.0.2.71", state="disabled"),)])
+def test_pool_without_a_living_backend_is_never_announced(
+    all_down: str, backends: tuple[Backend, ...]
+) -> None:
+    pool = Pool("web", backends, minimum_healthy=0, all_down=all_down)
+    assert too_few(pool, 0)[0].startswith("pool web has no backend that is active or draining")
 
 
 # --- whose turn it is ---

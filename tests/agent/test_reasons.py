@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -36,6 +37,8 @@ def test_too_few_backends() -> None:
     fleet = parse({"web": {"backends": [{"address": "192.0.2.71"}]}}, [])
     (sentence,) = too_few(fleet.pools[0], 0)
     assert reasons.word(sentence) == "minimum"
+    (sentence,) = too_few(replace(fleet.pools[0], backends=()), 0)
+    assert reasons.word(sentence) == "empty"
 
 
 @pytest.mark.parametrize(

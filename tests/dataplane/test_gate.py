@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,17 +17,26 @@ from typing import Any
 import pytest
 from pyroute2 import IPRoute
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _apply, _bpf, _program, _wanted
+from ansible_collections.l4lb.xdp.plugins.module_utils import (
+    _apply,
+    _bpf,
+    _health,
+    _program,
+    _rings,
+    _wanted,
+)
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import Fleet, parse
+from ansible_collections.l4lb.xdp.plugins.module_utils._health import Health
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import ServiceKey
 from ansible_collections.l4lb.xdp.plugins.module_utils._lock import writer
+from ansible_collections.l4lb.xdp.plugins.module_utils._node_state import NodeState
 from ansible_collections.l4lb.xdp.plugins.module_utils._proof import Counted, Prover
 from l4lb_agent import gate as gate_module
-from l4lb_agent.gate import Findings, Gate
+from l4lb_agent.gate import Findings, Gate, announcements
 from l4lb_agent.options import Options
 
 from .expect import REAL4
-from .node import ROUTER_MAC, SOURCE, VIP4, Node, interface
+from .node import ROUTER_MAC, SOURCE, VIP4, VIP6, Node, interface
 
 FAR4, ROUTER4 = "192.0.2.130", "192.0.2.1"
 NAMES = {"tcp0", "tcp1", "udp0", "udp1"}
@@ -45,12 +55,13 @@ class Bench:
     def fleet(self) -> Fleet:
         return parse(**(_apply.applied_services(self.options.state_dir) or {}))
 
-    def turn(self, turns: int = 1) -> Findings:
-        """As the steward does it, twice a second."""
+    def turn(self, turns: int = 1, **known: Any) -> Findings:
+        """As the steward does it, twice a second. known: what else it gives the gate."""
         fleet = self.fleet
+        known.setdefault("healthy", {pool.name: 1 for pool in fleet.pools})
         for _turn in range(turns):
             self.now += 0.5
-            found = self.gate.check(fleet, {pool.name: 1 for pool in fleet.pools}, self.now)
+            found = self.gate.check(fleet, now=self.now, **known)
         return found
 
     def well(self) -> None:
@@ -149,6 +160,50 @@ def test_interface_that_is_gone_is_named(bench: Bench) -> None:
     assert bench.turn().node == ["there is no interface eth7, which should run the balancer"]
 
 
+def test_links_that_come_and_go_do_not_disturb_the_look(bench: Bench) -> None:
+    """A list of all links breaks off when they do."""
+    with IPRoute() as ip:
+        for number in range(60):
+            ip.link("add", ifname=f"some{number}", kind="veth", peer=f"peer{number}")
+    ended = threading.Event()
+    thread = threading.Thread(target=_come_and_go, args=(ended,))
+    thread.start()
+    try:
+        for _look in range(200):
+            assert bench.gate._watch.look().reasons == ()
+    finally:
+        ended.set()
+        thread.join()
+        with IPRoute() as ip:
+            for number in range(60):
+                ip.link("del", ifname=f"some{number}")
+
+
+def _come_and_go(ended: threading.Event) -> None:
+    with IPRoute() as ip:
+        while not ended.is_set():
+            ip.link("add", ifname="comes", kind="veth", peer="goes")
+            ip.link("del", ifname="comes")
+
+
+def test_look_that_fails_once_refutes_nothing(bench: Bench) -> None:
+    file = bench.node.state_dir / "program-balancer.json"
+    text = file.read_text()
+    for started in (bench.gate, Gate(bench.options, bench.node.tables, bench.gate._prover)):
+        bench.gate = started
+        file.write_text("{}")
+        found = bench.turn()
+        assert (found.node, found.unproven) == ([], NAMES)
+        file.write_text(text)
+        bench.well()
+        file.write_text("{}")
+        assert bench.turn().node == []
+        (reason,) = bench.turn().node
+        assert reason.startswith("cannot look at the program: ")
+        file.write_text(text)
+        bench.well()
+
+
 def test_node_where_nothing_was_applied_says_so(bench: Bench) -> None:
     (bench.node.state_dir / "program-balancer.json").unlink()
     assert bench.turn().node == ["no balancer was applied on this node: run l4lb.xdp.program"]
@@ -207,9 +262,56 @@ def test_entry_that_was_changed_by_hand_is_seen_within_a_minute(bench: Bench) ->
     found = bench.turn(2)
     assert set(found.services) == NAMES
     assert found.services["tcp0"][0].startswith("the kernel does not hold pool web as it was")
-    bench.node.serve(REAL4, FAR4)
-    bench.now += gate_module.MAPS_EVERY
+    tables.put_backend(index, backend, fresh=False)
+    assert bench.turn(6).services == {}, "what is mended is seen within seconds"
+
+
+def test_maps_are_not_compared_while_rings_are_left(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench.well()
+    _health.save(bench.node.state_dir, {("web", FAR4): Health("down")})
+    monkeypatch.setattr(_rings, "build", lambda *_pool: pytest.fail("a ring was built"))
+    bench.now += gate_module.MAPS_EVERY
+    assert bench.turn(4, behind=True).services == {}
+    found = bench.turn(2)
+    assert set(found.services) == NAMES
+    assert found.services["tcp0"][0].startswith("the kernel does not hold pool web as it was")
+    assert set(bench.turn(4, behind=True).services) == NAMES, "what is refuted stays so"
+    _health.save(bench.node.state_dir, {})
+    assert bench.turn(6).services == {}
+
+
+def test_ring_that_is_still_to_be_written_refutes_nothing(bench: Bench) -> None:
+    _health.save(bench.node.state_dir, {("web", a): Health("down") for a in (REAL4, FAR4)})
+    bench.node.serve(REAL4, FAR4, settle=60)
+    found = bench.turn(4, behind=True)
+    assert (found.services, found.unproven) == ({}, NAMES)
+    assert set(bench.turn(2).services) == NAMES
+
+
+def test_pool_that_is_down_does_not_keep_others_of_its_address(bench: Bench) -> None:
+    """After a reboot, with nothing announced."""
+    _health.save(bench.node.state_dir, {("mail", FAR4): Health("down")})
+    ports = {"web": 80, "mail": 25}
+    entry = {"address": VIP4, "protocol": "tcp"}
+    bench.node.apply(
+        {pool: {"backends": [{"address": a}]} for pool, a in (("web", REAL4), ("mail", FAR4))},
+        [{**entry, "name": pool, "port": port, "pool": pool} for pool, port in ports.items()],
+    )
+    found = bench.turn(4, healthy={"web": 1, "mail": 0})
+    assert (found.services, found.unproven) == ({}, set())
+    addresses, reasons = announcements(found, bench.fleet, NodeState(), (), bench.now + 5)
+    assert (addresses, reasons) == ({VIP4}, {})
+
+
+def test_backend_that_drains_keeps_its_address_when_the_others_fall(bench: Bench) -> None:
+    _health.save(bench.node.state_dir, {("web", FAR4): Health("down")})
+    bench.node.serve({"address": REAL4, "state": "draining"}, FAR4)
+    found = bench.turn(4, healthy={"web": 1}, receiving={"web": 0})
+    assert (found.node, found.services, found.pools) == ([], {}, {})
+    addresses, _reasons = announcements(found, bench.fleet, NodeState(), (), bench.now + 5)
+    assert addresses == {VIP4, VIP6}
 
 
 def test_pool_without_backends_is_not_held_against_the_node(bench: Bench) -> None:
@@ -228,7 +330,7 @@ def test_pool_without_backends_is_not_held_against_the_node(bench: Bench) -> Non
         bench.now += 0.5
         found = bench.gate.check(fleet, healthy, bench.now)
         assert found.services == {}
-        assert found.unproven == NAMES
+        assert found.unproven == (NAMES if healthy is up else set())
     assert found.pools == {}
     tables.put_ring(pool, ring)
     bench.well()

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from ansible_collections.l4lb.xdp.plugins.module_utils import _agent_status, _bpf
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import Fleet, Pool, Service
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
-from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import ServiceKey
+from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import LIVING, ServiceKey
 from ansible_collections.l4lb.xdp.plugins.module_utils._node_state import NodeState
 from ansible_collections.l4lb.xdp.plugins.module_utils._proof import Counted, Prover
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables
@@ -35,6 +35,8 @@ BURST = 0.2
 """Seconds a turn for services that are not proven."""
 MAPS_EVERY = 60.0
 """Seconds between two looks at the maps as a whole, when nothing was applied."""
+MENDED_EVERY = 2.0
+"""The same while something differs, so that what is mended is soon announced."""
 
 
 class Options(Protocol):
@@ -122,8 +124,13 @@ def _not_yet(services: Collection[Service], findings: Findings, now: float) -> l
 
 
 def too_few(pool: Pool, healthy: int) -> list[str]:
-    """Why the services of a pool are not announced for its backends' health."""
-    if healthy >= pool.minimum_healthy or (pool.all_down == "fail_open" and not healthy):
+    """Why the services of a pool are not announced for its backends. healthy: living ones."""
+    if not any(backend.state in LIVING for backend in pool.backends):
+        return [
+            f"pool {pool.name} has no backend that is active or draining: l4lb.xdp.services or "
+            "l4lb.xdp.backend gives it one"
+        ]
+    if healthy >= pool.minimum_healthy or pool.all_down == "fail_open":
         return []
     return [
         f"{healthy} of {len(pool.backends)} backends of pool {pool.name} are healthy, "
@@ -131,10 +138,10 @@ def too_few(pool: Pool, healthy: int) -> list[str]:
     ]
 
 
-def _idle(pool: Pool, healthy: int) -> bool:
+def _idle(pool: Pool, receiving: int) -> bool:
     """Whether a pool's ring is empty as it should be: new flows go nowhere, old ones go on."""
     nobody = not any(backend.state == "active" for backend in pool.backends)
-    return nobody or (not healthy and pool.all_down != "fail_open")
+    return nobody or (not receiving and pool.all_down != "fail_open")
 
 
 # --- whose turn it is to be proven ---
@@ -225,7 +232,8 @@ class Gate:
         self._prover = prover or Prover(tables, options.source, options.pins)
         self._agenda = Agenda()
         self._fleet: Fleet | None = None
-        self._running = Running(("nothing was looked at yet",))
+        self._running = Running(())  # nothing is known, nothing refuted
+        self._blind = False  # the last look failed
         self._well_since: float | None = None
         # Health is the agent's own, and verified when it is applied.
         names = ("services.json", "overrides.json")
@@ -255,53 +263,82 @@ class Gate:
             "counted": counted.as_dict(),
         }
 
-    def check(self, fleet: Fleet, healthy: Mapping[str, int], now: float) -> Findings:
-        """What there is against announcing. healthy: by pool's name, how many backends.
+    def check(
+        self,
+        fleet: Fleet,
+        healthy: Mapping[str, int],
+        now: float,
+        receiving: Mapping[str, int] | None = None,
+        behind: bool = False,
+    ) -> Findings:
+        """What there is against announcing.
 
-        now: seconds of a clock that nobody sets, as time.monotonic.
+        healthy: by pool's name, how many backends serve the flows that they have. receiving: how
+        many its ring is to point to; None: as many. behind: rings are still to be written, so what
+        they lack is held against nobody. now: seconds of a clock that nobody sets, as
+        time.monotonic.
         """
+        gets = healthy if receiving is None else receiving
+        idle = {pool.name for pool in fleet.pools if _idle(pool, gets.get(pool.name, 0))}
         if fleet is not self._fleet:
             self._agenda.take_in(fleet)
             self._fleet = fleet
         self._look(now)
         if self._running.interface:
-            self._compare(now)
-            self._prove(now, {p.name for p in fleet.pools if _idle(p, healthy.get(p.name, 0))})
+            self._compare(now, behind)
+            self._prove(now, idle, behind)
+        else:
+            idle = set()
         hold_until = now if self._well_since is None else self._well_since + self._options.hold
         return Findings(
             list(self._running.reasons),
             dict(self._of_services(fleet)),
             {p.name: why for p in fleet.pools if (why := too_few(p, healthy.get(p.name, 0)))},
-            frozenset(name for name, s in self._agenda.services.items() if not s.known),
+            frozenset(
+                name
+                for name, service in self._agenda.services.items()
+                if not service.known and service.pool not in idle
+            ),
             hold_until,
         )
 
     def _look(self, now: float) -> None:
-        """At the program; a new one has to be proven anew."""
+        """At the program; a new one has to be proven anew. A look that fails counts when the next
+        one fails, too.
+        """
+        was_blind, self._blind = self._blind, False
         try:
             running = self._watch.look()
         except (L4lbError, OSError) as error:
+            self._blind = True
+            if not was_blind:
+                return
             running = Running((f"cannot look at the program: {error}",))
         if running.reasons and not self._running.reasons and is_written(self._options.state_dir):
             return  # a program is being replaced: for a moment interface and pin differ
-        was, self._running = self._running, running
+        was, place = self._running, (running.program, running.interface, running.index)
+        moved = running.interface and place != (was.program, was.interface, was.index)
+        if moved:
+            self._prover.open(self._watch.open(), running.interface, running.index)
+        self._running = running
         if running.reasons:
             self._well_since = None
         elif self._well_since is None:
             self._well_since = now
-        place = running.program, running.interface, running.index
-        if running.interface and place != (was.program, was.interface, was.index):
-            self._prover.open(self._watch.open(), running.interface, running.index)
+        if moved:
             for service in self._agenda.services.values():
                 service.doubt()
             self._well_since = None if running.reasons else now
 
-    def _compare(self, now: float) -> None:
+    def _compare(self, now: float, behind: bool) -> None:
         """Maps with what was applied. What differs once may be just being written: only what
         differs again at the next turn counts.
         """
-        news = self._applied.news()
-        if not news and now - self._compared < MAPS_EVERY:
+        if behind:
+            self._suspected = self._differences
+            return
+        every = MENDED_EVERY if self._differences else MAPS_EVERY
+        if not self._applied.news() and now - self._compared < every:
             return
         try:
             found = differences(self._tables, self._options.state_dir)
@@ -316,22 +353,23 @@ class Gate:
         if found and not self._differences:
             self._applied.forget()  # look again at the next turn
 
-    def _prove(self, now: float, idle: Collection[str]) -> None:
+    def _prove(self, now: float, idle: Collection[str], behind: bool) -> None:
         """idle: pools whose backends are nowhere in a ring, which is not for this node to mend."""
         doubtful, again = self._agenda.due(now)
         self._prover.renew()
         began = time.monotonic()
         for name in doubtful:
-            self._prove_one(name, now, idle)
+            self._prove_one(name, now, idle, behind)
             if time.monotonic() - began > BURST:
                 break
         for name in again:
-            self._prove_one(name, now, idle)
+            self._prove_one(name, now, idle, behind)
 
-    def _prove_one(self, name: str, now: float, idle: Collection[str]) -> None:
+    def _prove_one(self, name: str, now: float, idle: Collection[str], behind: bool) -> None:
         service = self._agenda.services[name]
         reason = self._prover.prove(service.key)
-        if reason is not None and service.pool in idle:
+        unwritten = behind and f"no backend of pool {service.pool} is active" in (reason or "")
+        if reason is not None and (service.pool in idle or unwritten):
             service.doubt()
             service.at = now
             return

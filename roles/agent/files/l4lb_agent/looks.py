@@ -5,11 +5,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from pyroute2.netlink.exceptions import NetlinkError
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import (
     _applied,
@@ -23,7 +26,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils import (
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import parse
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._lock import LockError, writer
-from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables, now_tick
+from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables
 from l4lb_agent.files import signature
 
 ATTACH = "l4lb.xdp.program attaches it (or restart l4lb-restore.service)"
@@ -67,10 +70,8 @@ class Watch:
             text = "the program balances by other maps than the agent has open: it opens them anew"
             return Running((f"{text}, else restart l4lb-agent",))
         with _links.netlink() as ip:
-            links = {link.get_attr("IFLA_IFNAME"): link for link in ip.get_links()}
-        reasons = [
-            _not_running(name, links.get(name), pinned.id, wanted) for name in wanted.interfaces
-        ]
+            links = {name: _link(ip, name) for name in wanted.interfaces}
+        reasons = [_not_running(name, link, pinned.id, wanted) for name, link in links.items()]
         first = next((n for n, why in zip(wanted.interfaces, reasons) if not why), "")
         index = links[first]["index"] if first else 0
         return Running(tuple(filter(None, reasons)), pinned.id, first, index)
@@ -88,6 +89,18 @@ class Watch:
             self._wanted = _wanted.recall(self._file)
             self._seen = seen
         return self._wanted
+
+
+def _link(ip: Any, name: str) -> Any:
+    """One interface, None if there is none. A list of all would break off when links come and go,
+    as they do on hosts of containers.
+    """
+    try:
+        return next(iter(ip.link("get", ifname=name)), None)
+    except NetlinkError as refused:
+        if refused.code != errno.ENODEV:
+            raise
+        return None
 
 
 def _not_running(name: str, link: Any, program: int, wanted: _wanted.Wanted) -> str:
@@ -147,7 +160,8 @@ def is_written(state_dir: Path) -> bool:
 
 
 def differences(tables: Tables, state_dir: Path) -> Differences | None:
-    """Compares all that was applied with the maps; rings by what they were made from.
+    """Compares all that was applied with the maps; rings by what they were made from, so that
+    it is quick.
 
     None while somebody writes, so that there is nothing to compare. Raises L4lbError.
     """
@@ -161,16 +175,14 @@ def differences(tables: Tables, state_dir: Path) -> Differences | None:
 
 
 def _planned(tables: Tables, state_dir: Path) -> tuple[_plan.Plan, dict[int, str]]:
-    """What would have to be written, and the names of pools by index."""
+    """What, besides rings, would have to be written, and the names of pools by index."""
     last = _applied.applied_services(state_dir) or {"pools": {}, "services": []}
     fleet = parse(last["pools"], last["services"])
     healths = _health.known(state_dir)
     effective, _standing = _overrides.overridden(fleet, _overrides.load(state_dir))
     effective = _health.weighed(effective, healths or {})
     actual = tables.actual()
-    plan = _plan.make(
-        effective, actual, tables.ring, tables.named_by_flows, now_tick(), _health.down(healths)
-    )
+    plan = _plan.outline(effective, actual, tables.named_by_flows, _health.down(healths))
     names = {index: pool.name for index, pool in (*actual.pools.items(), *plan.pools.items())}
     return plan, names
 
@@ -199,4 +211,4 @@ def _of_addresses(plan: _plan.Plan) -> Iterator[tuple[str, str]]:
 
 def _pools(plan: _plan.Plan) -> set[int]:
     of_backends = {entry.pool for entry in plan.backends.values()}
-    return {*plan.pools, *plan.rings, *of_backends}
+    return {*plan.pools, *of_backends}

@@ -53,6 +53,18 @@ def test_second_run_writes_nothing(history: list[Fleet]) -> None:
         assert again.before == again.after
 
 
+@given(fleets(), fleets())
+def test_outline_tells_all_but_the_content_of_rings(held: Fleet, fleet: Fleet) -> None:
+    kernel = FakeKernel()
+    bring(held, kernel)
+    down = {(pool.name, b.address) for pool in fleet.pools for b in pool.backends[:1]}
+    args = kernel.named_by_flows, NOW, down
+    whole = _plan.make(fleet, kernel.actual(), kernel.ring, *args)
+    outline = _plan.outline(fleet, kernel.actual(), kernel.named_by_flows, down)
+    assert {**outline.writes, "rings": whole.rings} == {**whole.writes, "rings": whole.rings}
+    assert set(whole.rings) <= set(outline.pools)
+
+
 @given(st.lists(fleets(), max_size=3), fleets())
 def test_history_does_not_matter(history: list[Fleet], fleet: Fleet) -> None:
     old, new = FakeKernel(), FakeKernel()
