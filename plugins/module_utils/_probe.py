@@ -57,6 +57,7 @@ NAME = "l4lb_probe"
 FAMILIES: dict[int, str] = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
 IFF_LOOPBACK = 0x8
 MAIN_TABLE = 254
+SCOPE_LINK = 253
 RTM_F_FIB_MATCH = 0x2000
 """Of linux/rtnetlink.h: to get the route itself, not what it comes to for a packet."""
 
@@ -111,7 +112,8 @@ class Probes:
         """Makes rules and routes those of these service addresses; returns what it changed, a line
         each.
 
-        source: what probes are sent from unless they are bound, None: the kernel chooses.
+        source: what probes are sent from unless they are bound, None: the kernel chooses. A family
+        in which it has nothing to choose from gets no routes: its probes find no way.
         Raises ProbeError or LinkError; the next call goes on where this one stopped.
         """
         sources = {
@@ -121,10 +123,14 @@ class Probes:
         wanted = {_address.canonical(address) for address in addresses}
         with _links.netlink() as ip:
             changed: list[str] = []
+            synced: set[str] = set()
             for family, source in sources.items():
-                here = [address for address in wanted if _family(address) == family]
-                changed += self._sync_family(ip, family, here, source)
-        self._synced = wanted
+                here = {address for address in wanted if _family(address) == family}
+                interface = _interface(ip, family, source) if here else None
+                route = Route(interface, self.program, source) if interface else None
+                changed += self._sync_family(ip, family, here if route else (), route)
+                synced |= here if route else set()
+        self._synced = synced
         return changed
 
     def intact(self) -> bool:
@@ -145,11 +151,10 @@ class Probes:
         return _program(found) == self.program
 
     def _sync_family(
-        self, ip: Any, family: int, addresses: Collection[str], source: str | None
+        self, ip: Any, family: int, addresses: Collection[str], route: Route | None
     ) -> Iterator[str]:
         have = routes(ip, family)
-        if addresses:
-            route = Route(_interface(ip, family, source), self.program, source)
+        if route:
             for address in sorted(addresses, key=_address.order):
                 if have.get(address) != route:
                     self._put(ip, address, route)
@@ -285,25 +290,46 @@ def _remove(ip: Any, address: str) -> None:
 # --- the interface ---
 
 
-def _interface(ip: Any, family: int, source: str | None) -> int:
+def _interface(ip: Any, family: int, source: str | None) -> int | None:
     """The index of the routes' interface. Where packets leave is the outer header's affair, but a
     strict reverse path check wants the answers to come in there: so it is the one with the source
     address. A loopback will not do, as IPv6 has no routes there.
+
+    None when no source is set and the node has no address of the family that others could answer.
     """
     loopbacks = {link["index"] for link in ip.get_links() if link["flags"] & IFF_LOOPBACK}
-    if source is not None:
-        index = _holder(ip, family, source)
-        if index not in loopbacks:
-            return index
+    if source is None:
+        held = _holders(ip, family)
+        elsewhere = [index for index in held if index not in loopbacks]
+        return (_way_out(ip, family) or next(iter(elsewhere), None)) if held else None
+    index = _holder(ip, family, source)
+    found = index if index not in loopbacks else _way_out(ip, family)
+    if found is None:
+        raise ProbeError(
+            f"no interface for probes to {FAMILIES[family]} services, as the source address "
+            f"{source} is on a loopback and there is no default route of that family: add one, set "
+            f"balancer_source_{FAMILIES[family].lower()} to an address on an interface, or set "
+            "via: direct in the pools' health_check"
+        )
+    return found
+
+
+def _way_out(ip: Any, family: int) -> int | None:
+    """The interface of the default route."""
     for message in _default_routes(ip, family):
         out = message.get_attr("RTA_OIF") or _first_hop(message)
         if out:
             return int(out)
-    raise ProbeError(
-        f"no interface for probes to {FAMILIES[family]} services, as the node has neither a source "
-        f"address on an interface (balancer_source_{FAMILIES[family].lower()}) nor a default route "
-        "of that family: give it one, or set via: direct in the pools' health_check"
-    )
+    return None
+
+
+def _holders(ip: Any, family: int) -> list[int]:
+    """Interfaces with an address that is valid beyond its link."""
+    return [
+        int(message["index"])
+        for message in ip.get_addr(family=family)
+        if message["scope"] < SCOPE_LINK
+    ]
 
 
 def _holder(ip: Any, family: int, source: str) -> int:

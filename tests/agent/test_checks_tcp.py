@@ -200,12 +200,13 @@ def test_no_route_is_the_backends_fault_unless_the_route_is_ours_to_make() -> No
         direct = await asked(TCP, Target("198.51.100.7", 80))
         assert (direct.ok, direct.text, direct.local) == (False, "network is unreachable", False)
         marked = await asked(TCP, Target("198.51.100.7", 80, 0x4C340001))
-        assert marked.text == "cannot ask: network is unreachable"
+        lacking = "cannot ask: this node has no IPv4 address to ask from"
+        assert marked.text == f"{lacking} (network is unreachable)"
         assert marked.local
         with IPRoute() as ip:  # the guard against loops, where the probes' own table is missing
             ip.route("add", dst="198.51.100.7/32", type="unreachable")
         guarded = await asked(TCP, Target("198.51.100.7", 80, 0x4C340001))
-        assert guarded.text == "cannot ask: no route to host"
+        assert guarded.text == f"{lacking} (no route to host)"
         assert guarded.local
 
     in_namespace(work)

@@ -37,6 +37,15 @@ def test_a_probe_goes_to_every_address_of_the_service_marked_for_the_backend() -
     ]
 
 
+def test_where_the_node_has_no_source_the_kernel_chooses() -> None:
+    sources = {"ipv4": SOURCES["ipv4"], "ipv6": None}
+
+    assert targets({"type": "tcp"}, V4, V6, sources=sources) == [
+        Target("203.0.113.10", 80, mark(7), "192.0.2.11"),
+        Target("2001:db8:100::10", 443, mark(7), None),
+    ]
+
+
 def test_services_at_one_place_are_asked_once() -> None:
     udp = {**V4, "name": "u", "protocol": "udp"}
 
@@ -62,7 +71,6 @@ def test_a_command_needs_no_port_and_no_service() -> None:
     [
         ({"type": "none"}, {}),
         ({"type": "tcp"}, {"indices": {}}),  # not in the kernel yet
-        ({"type": "tcp"}, {"sources": {"ipv4": None, "ipv6": None}}),
     ],
 )
 def test_who_cannot_be_asked_is_left_out(check: dict[str, Any], more: dict[str, Any]) -> None:

@@ -114,6 +114,18 @@ def test_backend_without_new_flows_is_probed_all_the_same(fleet: Fleet, state: s
         assert ask(fleet, VIP4, first) == BACKENDS[first]
 
 
+@pytest.mark.parametrize("service", SERVICES)
+def test_service_is_asked_where_no_source_of_its_family_is_set(fleet: Fleet, service: str) -> None:
+    with fleet.node.inside():
+        fleet.probes.sync(SERVICES, None, None)
+    try:
+        for backend, name in BACKENDS.items():
+            assert ask(fleet, service, backend) == name
+    finally:
+        with fleet.node.inside():
+            fleet.probes.sync(SERVICES, NODE4, NODE6)
+
+
 @pytest.mark.parametrize("rp_filter", [0, 1, 2])
 def test_answer_passes_the_nodes_reverse_path_check(fleet: Fleet, rp_filter: int) -> None:
     """Though the service's address is unreachable in the main table, the guard against loops."""

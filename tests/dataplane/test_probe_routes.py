@@ -6,6 +6,7 @@ whichever process made them.
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import socket
 import subprocess
@@ -16,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _links, _probe
+from ansible_collections.l4lb.xdp.plugins.module_utils._config import HealthCheck
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._probe import ProbeError, Probes
+from l4lb_agent.checks import Subject, Target, ask
 
 from .hosts import Host, connect
 from .node import NODE4, NODE6, SIZES, SOURCE, VIP4, VIP6, Node
@@ -230,12 +233,68 @@ def test_missing_source_address_is_named(loaded: Probes) -> None:
         loaded.sync([VIP4], "192.0.2.99", NODE6)
 
 
-def test_neither_source_nor_default_route_is_said_with_the_remedy(
-    host: Host, loaded: Probes
+def test_without_a_source_any_address_of_the_family_will_do(host: Host, loaded: Probes) -> None:
+    eth0 = host.index("eth0")
+    wanted = {
+        VIP4: _probe.Route(eth0, loaded.program, None),
+        VIP6: _probe.Route(eth0, loaded.program, None),
+    }
+    loaded.sync([VIP4, VIP6], None, None)
+    assert held() == wanted
+    host.unroute("0.0.0.0/0", gateway="192.0.2.1")
+    host.unroute("::/0", gateway="2001:db8:1::1")
+    assert loaded.sync([VIP4, VIP6], None, None) == []
+    assert held() == wanted
+
+
+@pytest.mark.parametrize("lasting", ["", "fe80::11/64"])
+def test_family_in_which_the_node_has_no_address_has_no_routes_and_the_other_works(
+    host: Host, loaded: Probes, lasting: str
 ) -> None:
     host.unroute("::/0", gateway="2001:db8:1::1")
+    host.unaddress("eth0", f"{NODE6}/64")
+    if lasting:
+        host.address("eth0", lasting)
+    assert loaded.sync([VIP4, VIP6], NODE4, None) == [
+        f"{VIP4}: route added",
+        "rule to table 20020 added (IPv4)",
+    ]
+    assert set(held()) == {VIP4}
+    assert loaded.intact()
+    host.address("eth0", f"{NODE6}/64")
+    assert f"{VIP6}: route added" in loaded.sync([VIP4, VIP6], NODE4, None)
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+@pytest.mark.parametrize("kind", ["tcp", "udp"])
+def test_where_the_node_has_no_address_it_says_that_it_cannot_ask(
+    host: Host, loaded: Probes, kind: str, guarded: bool
+) -> None:
+    host.unroute("::/0", gateway="2001:db8:1::1")
+    host.unaddress("eth0", f"{NODE6}/64")
+    if guarded:
+        host.route(f"{VIP6}/128", type="unreachable")
+    loaded.sync([VIP4, VIP6], NODE4, None)
+    subject = Subject("web", "192.0.2.71", HealthCheck(kind), ())
+    answer = asyncio.run(ask(subject, Target(VIP6, 80, _probe.mark(1))))
+    assert (answer.ok, answer.local) == (False, True)
+    why = "no route to host" if guarded else "network is unreachable"
+    assert answer.text == f"cannot ask: this node has no IPv6 address to ask from ({why})"
+
+
+def test_routes_go_with_the_last_address_of_their_family(host: Host, loaded: Probes) -> None:
+    loaded.sync([VIP4, VIP6], NODE4, None)
+    host.unaddress("eth0", f"{NODE6}/64")
+    assert loaded.sync([VIP4, VIP6], NODE4, None) == [f"{VIP6}: route removed"]
+
+
+def test_source_on_the_loopback_without_a_default_route_is_said_with_the_remedy(
+    host: Host, loaded: Probes
+) -> None:
+    host.address("lo", "2001:db8:3::1")
+    host.unroute("::/0", gateway="2001:db8:1::1")
     with pytest.raises(ProbeError, match=r"balancer_source_ipv6.*via: direct"):
-        loaded.sync([VIP6], NODE4, None)
+        loaded.sync([VIP6], NODE4, "2001:db8:3::1")
 
 
 def test_without_a_balancer_there_are_no_probes(pins: Path) -> None:

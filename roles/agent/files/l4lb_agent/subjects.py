@@ -14,7 +14,9 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._config import Fleet, Poo
 from l4lb_agent.checks import Subject, Target
 
 Sources = Mapping[str, Optional[str]]
-"""The node's own address by family: ipv4, ipv6."""
+"""The node's own address by family: ipv4, ipv6. None: not set, as outer headers of that family are
+not needed; what is asked at services of that family goes out by whatever address the node has.
+"""
 
 
 def subjects(
@@ -68,9 +70,9 @@ def _tunnelled(
 ) -> list[Target]:
     places = {(service.address, port or service.port) for service in services}
     return [
-        Target(address, number, _probe.mark(index), source)
+        Target(address, number, _probe.mark(index), sources["ipv6" if ":" in address else "ipv4"])
         for address, number in sorted(places, key=lambda place: (order(place[0]), place[1]))
-        if number and (source := sources["ipv6" if ":" in address else "ipv4"])
+        if number
     ]
 
 

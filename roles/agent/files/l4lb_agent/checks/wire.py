@@ -136,6 +136,9 @@ class Wire:
             return error
         if code in (errno.EADDRNOTAVAIL, errno.EAGAIN):
             return CannotAsk("no free port of this node")
+        if code in _NO_ROUTE and not self._target.source:
+            version = 6 if ":" in self._target.address else 4
+            return CannotAsk(f"this node has no IPv{version} address to ask from ({reason(error)})")
         return CannotAsk(reason(error))
 
     async def write(self, data: bytes) -> None:
