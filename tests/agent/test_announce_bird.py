@@ -214,12 +214,18 @@ def test_bird_that_hangs_is_given_up(
             told.announce({V4}, draining=False)
 
 
+def birdc_of_a_stranger(directory: Path) -> Path:
+    """As a user runs it who is not in BIRD's group."""
+    birdc = directory / "birdc"
+    birdc.write_text('#!/bin/sh\nexec setpriv --reuid 65534 --clear-groups birdc "$@"\n')
+    birdc.chmod(0o755)
+    return birdc
+
+
 def test_bird_that_lets_nobody_in_announces_still(ends: Pair, tmp_path: Path) -> None:
     announcer_of(ends).announce({V4}, draining=False)
     until(lambda: ends.heard() == {V4})
-    birdc = tmp_path / "birdc"  # as a user who is not in BIRD's group
-    birdc.write_text('#!/bin/sh\nexec setpriv --reuid 65534 --clear-groups birdc "$@"\n')
-    birdc.chmod(0o755)
+    birdc = birdc_of_a_stranger(tmp_path)
     told = Announcer(ends.announcements, ends.node.config, ends.node.control, str(birdc))
     with pytest.raises(AnnounceError, match=r"Permission denied.* group bird") as refused:
         told.announce((), draining=False)
@@ -252,6 +258,24 @@ def test_without_an_agent_all_services_are_announced_always(tmp_path: Path) -> N
 
 
 # --- the lease ---
+
+
+def test_lease_that_is_let_in_late_withdraws_then_and_says_so(ends: Pair, tmp_path: Path) -> None:
+    announcer_of(ends).announce({V4}, draining=False)
+    birdc = birdc_of_a_stranger(tmp_path)
+    told = Announcer(ends.announcements, ends.node.config, ends.node.control, str(birdc))
+    clock, said = iter((0.0, 30.0, 60.0)), list[str]()
+    terms = lease.Terms(ends.run_dir, lease=30)
+    watch = lease.Watch(terms, told, lambda: next(clock), lambda _word, text: said.append(text))
+    watch.look()
+    watch.look()
+    assert not watch.withdrawn
+    assert "Permission denied" in said[-1]
+    birdc.write_text('#!/bin/sh\nexec birdc "$@"\n')
+    watch.look()
+    assert watch.withdrawn
+    assert "silent for 60 s: 1 addresses withdrawn" in said[-1]
+    until(lambda: not ends.heard())
 
 
 @contextmanager

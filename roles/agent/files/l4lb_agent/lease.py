@@ -112,6 +112,7 @@ class Watch:
     _since: float | None = None
     _asked: float | None = None
     _told: set[str] = field(default_factory=set)
+    _going: frozenset[str] = frozenset()  # announced when the lease ended
 
     def look(self) -> None:
         """One look, twice a second: withdraws when the time is over, and only once."""
@@ -120,7 +121,7 @@ class Watch:
             if self.withdrawn:
                 self.say(_NOTICE, "the agent renews its lease again: it announces what it proves")
             self._renewed, self._since, self._asked = renewed, now, None
-            self.withdrawn = False
+            self.withdrawn, self._going = False, frozenset()
             self._told.clear()
             return
         if self.withdrawn or now - self._since < self.terms.lease:
@@ -145,7 +146,7 @@ class Watch:
             )
             return
         other = f"; {peer} announces" if peer else ""
-        addresses, _draining = self.announcer.current()
+        self._going |= self.announcer.current()[0]
         try:
             self.announcer.announce((), draining=False)
         except (BirdDown, Silenced) as error:
@@ -154,10 +155,10 @@ class Watch:
             self.tell(str(error))
             return
         self.withdrawn = True
-        if addresses:
+        if self._going:
             self.say(
                 _WARNING,
-                f"the agent has been silent for {silent:.0f} s: {len(addresses)} addresses "
+                f"the agent has been silent for {silent:.0f} s: {len(self._going)} addresses "
                 f"withdrawn, packets are forwarded still{other}; look at l4lb-agent.service",
             )
 
