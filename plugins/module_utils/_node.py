@@ -177,6 +177,11 @@ def _wait(
             if not traffic.is_quiet(request.quiet):
                 missing.append(_busy(traffic, request))
         if not missing:
+            starved = wants_backends(status) if status and state == "announcing" else {}
+            if starved:
+                outcome.warnings.append(
+                    f"not waited for, as only healthy backends are missing: {_held(starved)}"
+                )
             break
         if time.monotonic() - began > request.timeout:
             _give_up(request, state, missing, places, outcome)
@@ -214,13 +219,39 @@ def lacks(state: str, status: Mapping[str, Any] | None, applied: str) -> list[st
     if state == "withdrawn":
         left = [address for address, each in addresses.items() if each["announced"]]
         return [f"still announced: {few(left)}", *status["problems"]] if left else []
-    held = {a: each["reasons"] for a, each in addresses.items() if not each["announced"]}
-    if state == "draining" or not held:
+    if state == "draining":
         return []
+    starved = wants_backends(status)
+    held = {
+        a: each["reasons"]
+        for a, each in addresses.items()
+        if not each["announced"] and a not in starved
+    }
+    return [_held(held), *status["problems"]] if held else []
+
+
+def wants_backends(status: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Addresses that are withheld for nothing but their pools' health, with the reasons. That is
+    no fault of the node, once it has heard of all those backends.
+    """
+    unheard = {
+        backend["pool"]
+        for backend in status.get("backends", ())
+        if backend["health"] == "unknown" and backend["state"] != "disabled"
+    }
+    undecided = {s["address"] for s in status.get("services", ()) if s["pool"] in unheard}
+    return {
+        address: each["reasons"]
+        for address, each in status["addresses"].items()
+        if not each["announced"] and each.get("backends_only") and address not in undecided
+    }
+
+
+def _held(held: Mapping[str, list[str]]) -> str:
     first = sorted(held)[:5]
     more = f", and {len(held) - len(first)} more" if len(held) > len(first) else ""
     texts = [f"{a} is not announced ({', '.join(held[a]) or 'not yet'})" for a in first]
-    return ["; ".join(texts) + more, *status["problems"]]
+    return "; ".join(texts) + more
 
 
 def _busy(traffic: Traffic, request: Request) -> str:

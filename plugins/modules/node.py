@@ -35,9 +35,10 @@ options:
     choices: [announcing, draining, withdrawn]
   wait:
     description:
-      - Whether to wait until it is so. For V(announcing), until every service address is announced;
-        for the others, until the agent has told BIRD and fewer than O(threshold) packets a second
-        were forwarded for O(quiet) seconds. In check mode nothing is waited for.
+      - Whether to wait until it is so. For V(announcing), until every service address is announced,
+        but for those that lack nothing except healthy backends, of which a warning tells; for the
+        others, until the agent has told BIRD and fewer than O(threshold) packets a second were
+        forwarded for O(quiet) seconds. In check mode nothing is waited for.
     type: bool
     default: false
   timeout:

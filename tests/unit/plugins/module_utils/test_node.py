@@ -164,6 +164,62 @@ def test_what_is_missing(state: str, changes: dict[str, Any], missing: list[str]
     assert all(part in text for part, text in zip(missing, found))
 
 
+# --- what only wants healthy backends ---
+
+
+def starved(*healths: str, **changes: Any) -> dict[str, Any]:
+    """Of two addresses one is withheld for its pool's backends alone, of these healths."""
+    address = {"announced": False, "reasons": ["pool web: none healthy"], "backends_only": True}
+    backends = [{"pool": "web", "state": "active", "health": health} for health in healths]
+    return status(
+        addresses={
+            "203.0.113.9": {"announced": True, "reasons": [], "backends_only": False},
+            "203.0.113.10": {**address, **changes},
+        },
+        services=[{"address": "203.0.113.10", "pool": "web"}],
+        backends=[*backends, {"pool": "other", "state": "active", "health": "unknown"}],
+    )
+
+
+def test_address_without_healthy_backends_is_no_fault_of_the_node(places: Places) -> None:
+    say(places, starved("down", "down"))
+
+    outcome = _node.apply_node(Request("announcing", wait=True), places, sleep=pytest.fail)
+
+    assert outcome.data["wait"]["reached"]
+    (warning,) = outcome.warnings
+    assert "203.0.113.10 is not announced (pool web: none healthy)" in warning
+    assert outcome.data["node"]["withheld"] == {"203.0.113.10": ["pool web: none healthy"]}
+
+
+def test_backends_that_have_not_answered_yet_are_waited_for() -> None:
+    assert _node.lacks("announcing", starved("down", "unknown"), "")
+    assert not _node.lacks("announcing", starved("down", "down"), "")
+
+
+def test_disabled_backend_is_not_waited_for() -> None:
+    content = starved("down", "unknown")
+    content["backends"][1]["state"] = "disabled"
+
+    assert not _node.lacks("announcing", content, "")
+
+
+def test_address_that_wants_more_than_backends_is_missing() -> None:
+    assert _node.lacks("announcing", starved("down", backends_only=False), "")
+
+
+def test_no_warning_of_backends_while_something_else_is_missing(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = starved("down")
+    content["addresses"]["203.0.113.9"] = {"announced": False, "reasons": ["no next hop"]}
+    say(places, content)
+
+    words = r"203\.0\.113\.9 is not announced \(no next hop\)$"
+    with pytest.raises(_node.NodeError, match=words):
+        expired(places, monkeypatch)
+
+
 # --- traffic ---
 
 
