@@ -38,6 +38,9 @@ _CODES = re.compile(r"([2-5][0-9]{2})(?:-([2-5][0-9]{2}))?")
 _PATH = re.compile(r"/[!-~]{0,2000}")
 _NAME = r"(?=.{1,254}\Z)(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}"
 _HOST = re.compile(_NAME)
+_LITERAL = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
+_NESTED = re.compile(r"(?:[*+]|\{[0-9]*,[0-9]*\})\??\)+(?:[*+]|\{[0-9,])")
+"""In a pattern whose escapes and classes are taken out: the usual form of endless searches."""
 _QUERY = re.compile(rf"\.|{_NAME}\.?")
 
 
@@ -217,6 +220,10 @@ def _read_pattern(own: Fields, key: str) -> str | None:
         re.compile(text)
     except (re.error, OverflowError, RecursionError) as error:
         own.refuse(key, text, f"is not a regular expression: {error}")
+    else:
+        if _NESTED.search(_LITERAL.sub("x", text)):
+            why = "repeats a group that ends with a repeat, and may take for ever to search"
+            own.refuse(key, text, f"{why}: write (?:a+)+ as a+")
     return text or None
 
 

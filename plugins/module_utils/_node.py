@@ -179,9 +179,8 @@ def _wait(
         if not missing:
             starved = wants_backends(status) if status and state == "announcing" else {}
             if starved:
-                outcome.warnings.append(
-                    f"not waited for, as only healthy backends are missing: {_held(starved)}"
-                )
+                text = "not waited for, as nothing but healthy backends is missing"
+                outcome.warnings.append(f"{text}: {_held(starved)}")
             break
         if time.monotonic() - began > request.timeout:
             _give_up(request, state, missing, places, outcome)

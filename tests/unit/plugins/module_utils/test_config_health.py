@@ -173,6 +173,11 @@ def test_values_as_templates_give_them() -> None:
             {"type": "udp", "expect": "*"},
             ".expect: '*' is not a regular expression: nothing to repeat at position 0",
         ),
+        (
+            {"type": "http", "body": "(a+)+$"},
+            ".body: '(a+)+$' repeats a group that ends with a repeat, and may take for ever to "
+            "search: write (?:a+)+ as a+",
+        ),
         ({"type": "http", "body": ""}, ".body: '' is not text"),
         ({"type": "dns", "query": "a..b"}, ".query: 'a..b' is not a domain name in ASCII"),
         ({"type": "udp", "send": 5}, ".send: 5 is not text"),
@@ -292,3 +297,20 @@ def test_whatever_yaml_holds_is_a_check_or_a_config_error(check: dict[str, Any])
         assert all(m.startswith("l4lb_pools.web.health_check") for m in error.mistakes)
     else:
         assert parse(**json.loads(json.dumps(fleet.as_dict()))) == fleet
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"(.*)*x", r"(?:\w+\s*)+$", "((a{2,})){3}", "(a+?){,9}", "(a*)*?"]
+)
+def test_patterns_that_may_take_for_ever_are_refused(pattern: str) -> None:
+    for check in ({"type": "https", "body": pattern}, {"type": "udp", "expect": pattern}):
+        (mistake,) = mistakes_of(**check)
+        assert "a group that ends with a repeat" in mistake
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [r"(\d+\.)+", r"\(a+\)+", "([*)*]x)+", r"(\+)+", "([])+]x)*", "(ok)+", "(a+)?", "(a{3})+"],
+)
+def test_patterns_with_repeats_that_end(pattern: str) -> None:
+    assert check_of(type="http", body=pattern).body == pattern

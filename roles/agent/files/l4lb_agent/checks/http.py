@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Health checks `http` and `https`: a GET whose status, and body where asked for, are as wanted.
 
-Redirects are answers, not followed. The body is read only where it matters, up to 64 KiB of it.
+Redirects are answers, not followed. The body is read only where it matters, up to 8 KiB of it: a
+search holds the whole agent, and may take the square of the length.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._config_health import (
 from l4lb_agent.checks.subject import CannotAsk, Refused, Subject, Target
 from l4lb_agent.checks.wire import Wire
 
-BODY = 64 * 1024
+BODY = 8 * 1024
 _PORTS = {"http": 80, "https": 443}
 _CACHE = 4096
 

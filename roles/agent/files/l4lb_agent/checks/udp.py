@@ -14,7 +14,8 @@ from functools import lru_cache
 from l4lb_agent.checks.subject import Refused, Subject, Target
 from l4lb_agent.checks.wire import Wire
 
-_DATAGRAM = 65535
+_DATAGRAM = 8 * 1024
+"""Bytes of the answer that are searched, as of the body in http.py; the rest is cut off."""
 _BYTES = "latin-1"
 
 
