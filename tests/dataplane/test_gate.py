@@ -278,6 +278,7 @@ def test_maps_are_not_compared_while_rings_are_left(
     assert set(found.services) == NAMES
     assert found.services["tcp0"][0].startswith("the kernel does not hold pool web as it was")
     assert set(bench.turn(4, behind=True).services) == NAMES, "what is refuted stays so"
+    assert set(bench.turn().services) == NAMES
     _health.save(bench.node.state_dir, {})
     assert bench.turn(6).services == {}
 
