@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _agent_status, _wanted
+from ansible_collections.l4lb.xdp.plugins.module_utils import _agent_status, _program, _wanted
 from ansible_collections.l4lb.xdp.plugins.module_utils._node import Places
 from l4lb_agent.announcer import TABLES
 from tests.agent.bgp import ROOT, render
 
-from .node import SOURCE, VIP4, VIP6
+from .node import SOURCE, VIP4, VIP6, Node
 from .probing import BACKENDS, Fleet
 
 CHECK = {"type": "tcp", "interval": 1, "timeout": 1, "fall": 2, "rise": 1}
@@ -97,6 +97,15 @@ class Agency:
         command = [sys.executable, "-m", "l4lb_agent", str(self.directory / "agent.json")]
         with self.fleet.node.inside():
             self.agent = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path})
+
+    def make_maps_anew(self) -> None:
+        """As l4lb.xdp.program does, detached and attached again; nothing is in them yet."""
+        wanted = self.fleet.wanted
+        with self.fleet.node.inside():
+            _program.detach(wanted)
+            self.fleet.balancer = Node(self.fleet.pins, self.state_dir)
+            _program.attach(self.fleet.balancer.loaded)
+        _wanted.remember(wanted, self.state_dir)
 
     def start_bird(self) -> None:
         pid = self.directory / "bird.pid"

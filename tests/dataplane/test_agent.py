@@ -62,6 +62,7 @@ def test_without_a_healthy_backend_it_withdraws(agency: Agency) -> None:
         until(lambda: agency.announced() == set())
         until(lambda: agency.in_ring() == set())
         until(lambda: "0 of 4 backends of pool web are healthy" in agency.reasons())
+        assert agency.status()["addresses"][VIP4]["backends_only"]
     finally:
         for name in ("one", "two"):
             agency.fleet.start(name)
@@ -74,6 +75,7 @@ def test_a_program_that_is_taken_off_is_withdrawn_within_two_seconds(agency: Age
     try:
         assert until(lambda: agency.announced() == set()) < 2
         until(lambda: "eth0 runs no XDP program" in agency.reasons())
+        assert not agency.status()["addresses"][VIP4]["backends_only"]
     finally:
         agency.fleet.attach_balancer()
 
@@ -171,3 +173,54 @@ def test_without_routes_nobody_falls_and_they_come_back(agency: Agency) -> None:
     until(lambda: all(e["asked"] > before[e["address"]] for e in agency.status()["backends"]))
     assert set(agency.health().values()) == {"up"}
     assert agency.announced() == ALL
+
+
+def test_a_restart_that_cannot_read_what_was_applied_changes_nothing(agency: Agency) -> None:
+    path = agency.state_dir / "services.json"
+    text = path.read_text()
+    agency.kill()
+    path.write_text("{")
+    try:
+        agency.start()
+        until(lambda: agency.status()["pid"] == agency.agent.pid)
+        until(lambda: any("services.json" in each for each in agency.status()["problems"]))
+        assert agency.announced() == ALL
+    finally:
+        path.write_text(text)
+
+    until(lambda: agency.status()["problems"] == [])
+    assert agency.announced() == ALL
+
+
+def test_a_check_that_is_new_refutes_nothing(agency: Agency) -> None:
+    agency.serve()  # without any
+    until(lambda: {each["check"] for each in agency.status()["backends"]} == {"none"})
+    agency.kill()
+    agency.start()  # knows nothing of what was announced before by checks
+    until(lambda: agency.status()["pid"] == agency.agent.pid)
+    withdrawn: list[int] = []
+    try:
+        agency.serve(health_check={**CHECK, "interval": 3})
+        until(lambda: withdrawn.append(1) if agency.announced() != ALL else _asked(agency))
+        assert not withdrawn
+    finally:
+        agency.serve(health_check=CHECK)
+
+
+def _asked(agency: Agency) -> bool:
+    backends = agency.status()["backends"]
+    return all(each["check"] == "tcp" and each["asked"] for each in backends)
+
+
+def test_maps_that_are_made_anew_are_opened_by_a_new_process(agency: Agency) -> None:
+    agency.make_maps_anew()
+    try:
+        until(lambda: agency.agent.poll() is not None)
+        assert agency.agent.returncode == 0
+        assert agency.announced() == set()
+    finally:
+        agency.start()
+        agency.serve(health_check=CHECK)
+
+    until(lambda: agency.announced() == ALL)
+    until(lambda: _asked(agency))

@@ -31,6 +31,9 @@ from l4lb_agent.steward import Steward
 TURN = 0.5
 """Seconds from one turn's end to the next one's beginning, when nothing happens."""
 
+TOLD = {("unknown", "down"), ("up", "down"), ("down", "up")}
+"""Changes of health that are logged; that a backend is well at first is no news."""
+
 log = logging.getLogger("l4lb-agent")
 
 
@@ -61,6 +64,8 @@ class Agent:
         keep = self.judge.hear(subject.key, answer, time.time())
         after = self.judge.judgements().get(subject.key)
         if before and after and after.health != before.health:
+            self.wake.set()
+        if before and after and (before.health, after.health) in TOLD:
             log.log(
                 logging.INFO if after.health == "up" else logging.WARNING,
                 "backend %s of pool %s is %s: %s",
@@ -70,7 +75,6 @@ class Agent:
                 answer.text,
                 extra={"L4LB_POOL": subject.pool, "L4LB_BACKEND": subject.backend},
             )
-            self.wake.set()
         return keep
 
     def _watch(self, subjects: Collection[Subject]) -> None:
@@ -90,6 +94,9 @@ class Agent:
                 again = await self.loop.run_in_executor(thread, self.steward.turn)
                 daemon.notify("READY=1\nWATCHDOG=1")
                 told = self._log_problems(told)
+                if self.steward.ended:
+                    log.warning("the maps were made anew: the agent starts again, with those")
+                    break
                 if not again:
                     await self._pause()
         daemon.notify("STOPPING=1")

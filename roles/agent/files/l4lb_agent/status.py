@@ -24,14 +24,23 @@ def services(fleet: Fleet, reasons: Reasons) -> list[dict[str, Any]]:
     return [{**vars(each), "reasons": list(reasons.get(each.name, ()))} for each in fleet.services]
 
 
-def addresses(fleet: Fleet, announced: Collection[str], reasons: Reasons) -> dict[str, Any]:
-    """Whether each service address is announced, and why not."""
+def addresses(
+    fleet: Fleet, announced: Collection[str], reasons: Reasons, of_pools: Reasons
+) -> dict[str, Any]:
+    """Whether each service address is announced, and why not. of_pools: reasons by a pool's name.
+
+    backends_only: nothing is wrong with this node, healthy backends are missing.
+    """
+    pools: dict[str, set[str]] = {}
+    for service in fleet.services:
+        pools.setdefault(service.address, set()).update(of_pools.get(service.pool, ()))
     return {
         address: {
             "announced": address in announced,
             "reasons": list(reasons.get(address, ())),
+            "backends_only": bool(reasons.get(address)) and set(reasons[address]) <= known,
         }
-        for address in dict.fromkeys(service.address for service in fleet.services)
+        for address, known in pools.items()
     }
 
 
@@ -78,6 +87,15 @@ def _backend(
         "asked": said.asked if said else 0,
         "failed": said.failed if said else 0,
     }
+
+
+def unasked(judged: Mapping[Key, Judgement]) -> list[str]:
+    """A line when this node itself cannot ask backends: that says nothing of them."""
+    texts = {key: j.answer.text for key, j in judged.items() if j.answer and j.answer.local}
+    if not texts:
+        return []
+    (pool, address), text = min(texts.items())
+    return [f"{len(texts)} backends cannot be asked; backend {address} of pool {pool}: {text}"]
 
 
 def write(run_dir: Path, content: Mapping[str, Any]) -> None:

@@ -43,11 +43,17 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables
 from l4lb_agent import lease, policy, status
 from l4lb_agent.announcer import Announcer
 from l4lb_agent.checks import Subject
-from l4lb_agent.files import Watched
+from l4lb_agent.files import Signature, Watched, signature
 from l4lb_agent.gate import Findings, Gate, announcements
 from l4lb_agent.judge import Judge
 from l4lb_agent.options import Options
 from l4lb_agent.subjects import probed_addresses, sources_of, subjects
+
+REREAD = 2.0
+"""Seconds after which what was applied is read again while the kernel does not hold all of it."""
+REOPEN = 10.0
+"""Seconds after which maps that could not be opened are tried again."""
+UNPREPARED = "no balancer is prepared on this node: run l4lb.xdp.program"
 
 SYNC = 60.0
 """Seconds after which the routes of probes are looked at in full, though they seem intact."""
@@ -97,6 +103,7 @@ class Steward:
         self.standing: list[str] = []  # problems that last
         self.problems: list[str] = []
         self.took = 0.0
+        self.ended = False  # whoever starts it again opens the new maps
         self._watch = watch
         self._announcer = Announcer(
             options.run_dir / "announce.conf", options.bird_config, options.bird_socket
@@ -106,15 +113,20 @@ class Steward:
         self._settled = self._synced = time.monotonic()
         self._asked: list[Subject] = []
         self._unrouted = False  # others are wanted, or some are missing
-        self._kept: frozenset[str] = frozenset()  # announced before this start, not yet refuted
-        files = (SERVICES_FILE, _overrides.OVERRIDES_FILE)
+        self._taken_in: float | None = None  # when what was applied was last read
+        self._lacking = False  # the kernel does not hold all of it
+        self._blind: float | None = None  # since when the maps cannot be opened, and why
+        self._why_blind = ""
+        self._next_opening = 0.0
+        files = (SERVICES_FILE, _overrides.OVERRIDES_FILE, "program-balancer.json")
         self._files = Watched([options.state_dir / name for name in files])
-        self._maps = Watched([options.pins / "schema"])
+        self._schema = options.pins / "schema"
+        self._maps: Signature = None
 
     def start(self) -> None:
         """What was announced before is still: nothing flaps because the agent was restarted."""
-        self._kept, _draining = self._announcer.current()
-        self.known.announced = self._kept
+        self.known.announced, draining = self._announcer.current()
+        self.known.node = NodeState("draining" if draining else "announcing")
 
     def turn(self) -> bool:
         """One turn; returns whether another one is wanted at once."""
@@ -144,31 +156,45 @@ class Steward:
     # --- what there is ---
 
     def _open(self) -> None:
-        """The maps, anew when they were made anew."""
-        if not self._maps.news() and self.kernel:
+        """The maps, once: bcc never lets go of them. When they are made anew, so is the process."""
+        now, seen = time.monotonic(), signature(self._schema)
+        if self.kernel and seen == self._maps:
             return
         if self.kernel:
             self.kernel.gate.close()
-        self.kernel = None
+            self.kernel = None
+        if seen is None:
+            raise L4lbError(UNPREPARED)
+        if self._maps is not None:
+            self.ended = True
+            return
+        if self._blind is None:
+            self._blind = now
+        elif now < self._next_opening:
+            raise L4lbError(self._why_blind)
         try:
             tables = Tables(self.options.pins, self.options.source)
-            gate = Gate(self.options, tables)
-        except (L4lbError, OSError):
-            self._maps.forget()
+            self.kernel = Kernel(tables, Gate(self.options, tables))
+        except (L4lbError, OSError) as error:
+            self._why_blind, self._next_opening = str(error), now + REOPEN
             raise
-        self.kernel = Kernel(tables, gate)
-        self._files.forget()
+        self._maps, self._blind = seen, None
 
     def _read(self) -> None:
-        """What was applied, when it has changed; what cannot be read leaves all as it was."""
+        """What was applied, when it has changed, or the kernel did not hold all of it; what cannot
+        be read leaves all as it was.
+        """
         self.known.node = _node_state.load(self.options.state_dir)
-        if not self.kernel or not self._files.news():
+        now = time.monotonic()
+        again = self._lacking and self._taken_in is not None and now - self._taken_in > REREAD
+        if not self.kernel or not (self._files.news() or again):
             return
         try:
             self._take_in(self.kernel)
         except (L4lbError, OSError):
             self._files.forget()
             raise
+        self._taken_in = now
 
     def _take_in(self, kernel: Kernel) -> None:
         state_dir = self.options.state_dir
@@ -185,6 +211,11 @@ class Steward:
             if each.pool in names and each.state != "removed"
         }
         self._asked = subjects(fleet, indices, sources_of(kernel.tables.settings()))
+        self._lacking = any(
+            (pool.name, backend.address) not in indices
+            for pool in fleet.pools
+            for backend in pool.backends
+        )
         self._unrouted = True
         checks = {
             (pool.name, backend.address): pool.health_check
@@ -229,13 +260,18 @@ class Steward:
 
     def _act(self) -> bool:
         known, kernel, now = self.known, self.kernel, time.monotonic()
-        if kernel is None:
-            known.reasons = {"": ["no balancer is prepared on this node"]}
-            self._announce(frozenset())
+        if kernel is None or self._taken_in is None:
+            self._keep(now)
             return False
         wanted = self._wanted_healths(int(time.time()))
         known.healthy = self._healthy(wanted)
-        known.findings = kernel.gate.check(known.fleet, known.healthy, now)
+        known.findings = kernel.gate.check(
+            known.fleet,
+            known.healthy,
+            now,
+            receiving=self._receiving(wanted),
+            behind=kernel.behind or wanted != known.healths,
+        )
         addresses, known.reasons = announcements(
             known.findings, known.fleet, known.node, known.announced, now
         )
@@ -269,21 +305,56 @@ class Steward:
                 wanted[pool.name, address] = health
         return wanted
 
-    def _healthy(self, healths: Mapping[Any, _health.Health]) -> dict[str, int]:
-        """How many backends of each pool serve their flows, as far as is known."""
+    def _keep(self, now: float) -> None:
+        """What is not known leaves announcements as they were: for the time of a lease, as if there
+        were no agent. But without maps nothing is forwarded, and what is withheld goes at once.
+        """
+        known = self.known
+        kept = known.announced.difference(known.node.withheld)
+        if known.node.state == "withdrawn":
+            kept = frozenset()
+        why = []
+        if self.ended or (self.kernel is None and signature(self._schema) is None):
+            kept, why = frozenset(), [UNPREPARED]
+        elif self._blind is not None and now - self._blind > self.options.lease:
+            kept, why = frozenset(), [f"the maps cannot be opened: {self._why_blind}"]
+        known.reasons = {address: why for address in known.announced.difference(kept) if why}
+        known.findings = Findings(why, {}, {})
+        self._announce(kept)
+
+    def _healthy(self, healths: Healths) -> dict[str, int]:
+        """How many backends of each pool serve the flows they have, as far as is known.
+
+        Of what is announced, one that nobody has asked yet counts: a check that is new refutes
+        nothing. So does one that is kept in the ring against its check (max_unhealthy).
+        """
         judged = self.judge.judgements()
-        kept = {s.pool for s in self.known.fleet.services if s.address in self._kept}
+        announced = {s.pool for s in self.known.fleet.services if s.address in self.known.announced}
         counts = {}
         for pool in self.known.fleet.pools:
-            known_well = ("up", "unknown") if pool.name in kept else ("up",)
+            well = {"up"}
+            if pool.name in announced:
+                well.add("unknown")
+            if pool.max_unhealthy < 100:
+                well.add("down")
             counts[pool.name] = sum(
                 backend.state in LIVING
-                and healths.get((pool.name, backend.address), _health.Health()).health == "up"
-                and judged[pool.name, backend.address].health in known_well
+                and _is_up(healths, pool.name, backend.address)
+                and judged[pool.name, backend.address].health in well
                 for backend in pool.backends
                 if (pool.name, backend.address) in judged
             )
         return counts
+
+    def _receiving(self, healths: Healths) -> dict[str, int]:
+        """How many backends of each pool the ring is to point to."""
+        return {
+            pool.name: sum(
+                backend.state == "active" and _is_up(healths, pool.name, backend.address)
+                for backend in pool.backends
+            )
+            for pool in self.known.fleet.pools
+        }
 
     def _announce(self, addresses: Collection[str]) -> None:
         """What BIRD does not take is tried again next turn; rings do not wait for it."""
@@ -332,9 +403,11 @@ class Steward:
 
     def _tell(self) -> None:
         with self._may_fail():
+            lease.renew(self.options.run_dir)
+        self.problems += status.unasked(self.judge.judgements())
+        with self._may_fail():
             self._told = self.status()
             status.write(self.options.run_dir, self._told)
-            lease.renew(self.options.run_dir)
 
     def status(self) -> dict[str, Any]:
         """See _agent_status: what this agent knows and does."""
@@ -363,9 +436,16 @@ class Steward:
             "applied": known.digest,
             "lease": self.options.lease,
             "services": status.services(known.fleet, reasons),
-            "addresses": status.addresses(known.fleet, known.announced, known.reasons),
+            "addresses": status.addresses(
+                known.fleet, known.announced, known.reasons, findings.pools
+            ),
             "pools": status.pools(known.fleet, known.healthy),
             "backends": status.backends(known.fleet, self.judge.judgements(), known.healths),
             "proofs": self.kernel.gate.proofs() if self.kernel else {},
             "problems": list(self.problems),
         }
+
+
+def _is_up(healths: Healths, pool: str, address: str) -> bool:
+    health = healths.get((pool, address))
+    return health is None or health.health == "up"
