@@ -42,7 +42,7 @@ lab-shell: bootstrap  ## A shell on a host of the lab: make lab-shell HOST=node1
 tests := lint test-unit test-agent test-dataplane test-tunnels test-sanity test-molecule
 
 .PHONY: test
-test: bootstrap  ## Everything below
+test: bootstrap  ## Everything below but the fuzzing
 	@start=$$SECONDS took=; \
 	for part in $(tests); do \
 	    printf '\n\033[1m== make %s\033[0m\n' $$part; \
@@ -70,7 +70,7 @@ test-unit: bootstrap  ## Rings, configuration, plans: no kernel, no root
 	$(bin)/python -m pytest tests/unit
 
 .PHONY: test-agent
-test-agent: bootstrap  ## Checks against real servers, BIRD, the gate, metrics, alerts: the agent's parts (root)
+test-agent: bootstrap  ## Checks against real servers, BIRD, FRR, the gate, metrics, alerts: the agent's parts (root)
 	$(bin)/python -m pytest tests/agent
 
 .PHONY: test-dataplane
