@@ -197,6 +197,17 @@ def open_pin(path: Path) -> int | None:
     return _checked(lib.bpf_obj_get(os.fsencode(path)), f"open {path}")
 
 
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[int | None]:
+    """The pinned object until the end, or None when there is no such pin."""
+    fd = open_pin(path)
+    if fd is None:
+        yield None
+        return
+    with closing(fd):
+        yield fd
+
+
 def replace_pin(fd: int, path: Path) -> None:
     """Pins the object at path, in place of what was there, in one step."""
     fresh = path.with_name(path.name + "_new")  # a BPF file system allows no dots

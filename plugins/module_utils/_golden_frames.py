@@ -15,7 +15,7 @@ MAC = bytes.fromhex("020000000001")
 """Of the router that the frames come from."""
 
 TCP, UDP, SCTP, ICMP, ICMP6 = 6, 17, 132, 1, 58
-FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
+FIN, SYN, ACK = 0x01, 0x02, 0x10
 
 _ETHERTYPES = {4: 0x0800, 16: 0x86DD}
 _FRAGMENT, _DESTINATION_OPTIONS = 44, 60

@@ -236,7 +236,7 @@ def _replace(run: _Run, baseline: Traffic) -> State:
 
 def _require_unchanged(run: _Run) -> None:
     """Between proof and replacement somebody else may have written."""
-    with _pinned(run.pin("balancer")) as fd:
+    with _bpf.opened(run.pin("balancer")) as fd:
         same = fd is not None and _bpf.program_info(fd).id == run.old.info.id
     if not same or _program.differs(run.old):
         raise UpgradeError(
@@ -294,7 +294,7 @@ def stand(program: Loaded) -> list[str]:
     """Attaches a program where another one runs, and pins it; returns the interfaces changed."""
     changed = _program.attach(program)
     pin = program.wanted.pins / "balancer"
-    with _pinned(pin) as fd:  # of a run that was killed between the two
+    with _bpf.opened(pin) as fd:  # of a run that was killed between the two
         right = fd is not None and _bpf.program_info(fd).tag == program.info.tag
     if not right:
         _bpf.replace_pin(program.fd, pin)
@@ -312,7 +312,7 @@ def _go_on(
     if dry:
         return Outcome(True, warnings=[f"an upgrade to {state.new} was killed: {state.phase}"])
     if tags <= {state.old, state.new}:
-        with _pinned(places.pins / OLD) as fd:
+        with _bpf.opened(places.pins / OLD) as fd:
             if fd is not None and state.phase == WATCHING and tags == {new.info.tag}:
                 old = _loaded(wanted, fd)
                 tables = Tables(places.pins, request.candidate)
@@ -411,16 +411,6 @@ def _old(wanted: Wanted) -> Loaded:
 
 def _loaded(wanted: Wanted, fd: int) -> Loaded:
     return Loaded(wanted, None, fd, _bpf.program_info(fd), False)
-
-
-@contextmanager
-def _pinned(pin: Path) -> Iterator[int | None]:
-    fd = _bpf.open_pin(pin)
-    if fd is None:
-        yield None
-        return
-    with _bpf.closing(fd):
-        yield fd
 
 
 def lines(wanted: Wanted, tag: str) -> list[str]:

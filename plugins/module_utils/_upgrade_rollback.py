@@ -89,12 +89,12 @@ def _previous(
     """The program to go back to, and where it is from."""
     running = {each.tag for each in _program.attachments(wanted).values()}
     if state.old and running == {state.old}:
-        with _opened(places.pins / "balancer") as fd:
+        with _bpf.opened(places.pins / "balancer") as fd:
             if fd is not None and _bpf.program_info(fd).tag == state.old:
                 yield Loaded(wanted, None, fd, _bpf.program_info(fd), False), "it runs already"
                 return
     for name in (OLD, PREVIOUS):
-        with _opened(places.pins / name) as fd:
+        with _bpf.opened(places.pins / name) as fd:
             if fd is not None and _serves(fd, state, places.pins):
                 yield Loaded(wanted, None, fd, _bpf.program_info(fd), False), f"pinned as {name}"
                 return
@@ -104,7 +104,7 @@ def _previous(
 def _serves(fd: int, state: State, pins: Path) -> bool:
     """Whether a pinned program is the upgrade's old one, on the maps that are pinned now."""
     info = _bpf.program_info(fd)
-    with _opened(pins / "settings") as settings:
+    with _bpf.opened(pins / "settings") as settings:
         same = settings is not None and _bpf.map_info(settings).id in info.map_ids
     return same and info.tag == state.old
 
@@ -124,16 +124,6 @@ def _compiled(state: State, wanted: Wanted, releases: Path, places: Places) -> L
         )
     _upgrade.require_layout(wanted, source)
     return _upgrade.candidate_of(wanted, source)
-
-
-@contextmanager
-def _opened(pin: Path) -> Iterator[int | None]:
-    fd = _bpf.open_pin(pin)
-    if fd is None:
-        yield None
-        return
-    with _bpf.closing(fd):
-        yield fd
 
 
 def _to(
