@@ -17,10 +17,11 @@ import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from ansible_collections.l4lb.xdp.plugins.module_utils import _node_state
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import order
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 
-FILE = "announce.conf"
+FILE = _node_state.ANNOUNCE_FILE
 PROTOCOLS = {4: "announced4", 6: "announced6"}
 """The static protocols in the file."""
 TABLES = {4: "announce4", 6: "announce6"}

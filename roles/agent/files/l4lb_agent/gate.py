@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _agent_status, _bpf
+from ansible_collections.l4lb.xdp.plugins.module_utils._applied import SERVICES_FILE
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import Fleet, Pool, Service
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import LIVING, ServiceKey
 from ansible_collections.l4lb.xdp.plugins.module_utils._node_state import NodeState
+from ansible_collections.l4lb.xdp.plugins.module_utils._overrides import OVERRIDES_FILE
 from ansible_collections.l4lb.xdp.plugins.module_utils._proof import Counted, Prover
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables
 from l4lb_agent.files import Watched
@@ -236,7 +238,7 @@ class Gate:
         self._blind = False  # the last look failed
         self._well_since: float | None = None
         # Health is the agent's own, and verified when it is applied.
-        names = ("services.json", "overrides.json")
+        names = (SERVICES_FILE, OVERRIDES_FILE)
         self._applied = Watched([options.state_dir / name for name in names])
         self._compared = float("-inf")
         self._suspected = Differences()

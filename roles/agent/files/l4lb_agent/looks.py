@@ -67,8 +67,8 @@ class Watch:
         with _bpf.closing(fd):
             pinned = _bpf.program_info(fd)
         if self._map not in pinned.map_ids:
-            text = "the program balances by other maps than the agent has open: it opens them anew"
-            return Running((f"{text}, else restart l4lb-agent",))
+            text = "the program balances by other maps than the agent has open: it starts again"
+            return Running((f"{text} with those, else restart l4lb-agent",))
         with _links.netlink() as ip:
             links = {name: _link(ip, name) for name in wanted.interfaces}
         reasons = [_not_running(name, link, pinned.id, wanted) for name, link in links.items()]

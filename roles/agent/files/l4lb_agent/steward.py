@@ -40,8 +40,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._node_state import NodeSt
 from ansible_collections.l4lb.xdp.plugins.module_utils._probe import Probes
 from ansible_collections.l4lb.xdp.plugins.module_utils._proof import Counted
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables
-from l4lb_agent import lease, policy, status
-from l4lb_agent.announcer import Announcer
+from l4lb_agent import announcer, lease, policy, status
 from l4lb_agent.checks import Subject
 from l4lb_agent.files import Signature, Watched, signature
 from l4lb_agent.gate import Findings, Gate, announcements
@@ -105,8 +104,8 @@ class Steward:
         self.took = 0.0
         self.ended = False  # whoever starts it again opens the new maps
         self._watch = watch
-        self._announcer = Announcer(
-            options.run_dir / "announce.conf", options.bird_config, options.bird_socket
+        self._announcer = announcer.Announcer(
+            options.run_dir / announcer.FILE, options.bird_config, options.bird_socket
         )
         self._told: Mapping[str, Any] = {}
         self._started = time.time()

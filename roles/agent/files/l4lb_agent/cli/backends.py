@@ -9,15 +9,12 @@ import time
 from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
-from l4lb_agent.cli import here
-from l4lb_agent.cli.main import ABSENT, USAGE, WELL, WRONG, CliError
+from l4lb_agent.cli import here, listing
 from l4lb_agent.cli.output import (
     BAD,
     DOUBTFUL,
     GOOD,
     QUIET,
-    console,
-    dump,
     note,
     number,
     span,
@@ -30,18 +27,11 @@ _TOLD = ("check", "health", "since", "share", "answer", "seconds", "asked", "fai
 
 def run(given: argparse.Namespace) -> int:
     """1 when one of those shown is down."""
-    agent = here.agent(given)
-    if not agent.works:
-        note(agent.absence)
-    rows = _chosen(_rows(given, agent.status), given)
-    if given.json:
-        dump(rows)
-    else:
-        out = console()
-        out.print(_table(rows, out.is_terminal))
-    if not agent.works:
-        return ABSENT
-    return WRONG if any(each["health"] == "down" for each in rows) else WELL
+    return listing.show(given, ("backend", "address"), _rows, _table, _is_down)
+
+
+def _is_down(row: dict[str, Any]) -> bool:
+    return bool(row["health"] == "down")
 
 
 def _rows(given: argparse.Namespace, status: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -62,18 +52,6 @@ def _rows(given: argparse.Namespace, status: dict[str, Any] | None) -> list[dict
         said = {name: told.get(key, {}).get(name) for name in _TOLD}
         rows.append({**each, **said, "health": said["health"] or applied})
     return rows
-
-
-def _chosen(rows: list[dict[str, Any]], given: argparse.Namespace) -> list[dict[str, Any]]:
-    missing = set(given.address) - {each["address"] for each in rows}
-    if missing:
-        raise CliError(f"no such backend here: {', '.join(sorted(missing))}", USAGE)
-    return [
-        each
-        for each in rows
-        if (not given.address or each["address"] in given.address)
-        and given.pool in (None, each["pool"])
-    ]
 
 
 def _table(rows: list[dict[str, Any]], wide: bool) -> Any:

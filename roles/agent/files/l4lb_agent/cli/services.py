@@ -8,26 +8,18 @@ import argparse
 from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
-from l4lb_agent.cli import here
-from l4lb_agent.cli.main import ABSENT, USAGE, WELL, WRONG, CliError
-from l4lb_agent.cli.output import BAD, GOOD, QUIET, console, dump, note, number, table, text
+from l4lb_agent.cli import here, listing
+from l4lb_agent.cli.output import BAD, GOOD, QUIET, note, number, table, text
 from l4lb_agent.cli.status import place
 
 
 def run(given: argparse.Namespace) -> int:
     """1 when one of those shown is not announced or not proven."""
-    agent = here.agent(given)
-    if not agent.works:
-        note(agent.absence)
-    rows = _chosen(_rows(given, agent.status), given)
-    if given.json:
-        dump(rows)
-    else:
-        out = console()
-        out.print(_table(rows, out.is_terminal))
-    if not agent.works:
-        return ABSENT
-    return WRONG if any(each["reasons"] or not each["announced"] for each in rows) else WELL
+    return listing.show(given, ("service", "name"), _rows, _table, _is_withheld)
+
+
+def _is_withheld(row: dict[str, Any]) -> bool:
+    return bool(row["reasons"] or not row["announced"])
 
 
 def _rows(given: argparse.Namespace, status: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -52,17 +44,6 @@ def _rows(given: argparse.Namespace, status: dict[str, Any] | None) -> list[dict
             "reasons": told[each["name"]]["reasons"] if each["name"] in told else None,
         }
         for each in found
-    ]
-
-
-def _chosen(rows: list[dict[str, Any]], given: argparse.Namespace) -> list[dict[str, Any]]:
-    missing = set(given.name) - {each["name"] for each in rows}
-    if missing:
-        raise CliError(f"no such service here: {', '.join(sorted(missing))}", USAGE)
-    return [
-        each
-        for each in rows
-        if (not given.name or each["name"] in given.name) and given.pool in (None, each["pool"])
     ]
 
 
