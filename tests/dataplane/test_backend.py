@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scapy.layers.inet import TCP, UDP
-from scapy.packet import Packet
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _apply, _overrides, _program
 from ansible_collections.l4lb.xdp.plugins.module_utils._backend import (
@@ -28,22 +26,8 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._restore import restore
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import SchemaError
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import now_seconds
 
-from .node import SOURCE, XDP_DROP, Node, from_client
-
-A, B, C = "192.0.2.71", "192.0.2.72", "192.0.2.73"
-PORTS = range(20000, 20120)
-
-
-def syn(port: int) -> Packet:
-    return from_client(TCP(sport=port, dport=80, flags="S"))
-
-
-def ack(port: int) -> Packet:
-    return from_client(TCP(sport=port, dport=80, flags="A"))
-
-
-def udp(port: int) -> Packet:
-    return from_client(UDP(sport=port, dport=80))
+from .flows import PORTS, A, B, C, ack, syn
+from .node import SOURCE, XDP_DROP, Node
 
 
 def set_to(

@@ -20,8 +20,8 @@ import pytest
 from l4lb_agent.cli.main import ABSENT, WELL, WRONG, main
 from tests.agent.fake_status import written
 
+from .flows import A, B, syn
 from .node import CLIENT4, SOURCE, VIP4, Node
-from .test_steer import A, B, syn
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -16,8 +16,8 @@ from scapy.layers.inet import TCP
 
 from l4lb_agent.cli.main import USAGE, WELL, main
 
+from .flows import A, syn
 from .node import CLIENT4, SOURCE, VIP4, Node, from_client
-from .test_steer import A, syn
 
 
 @contextmanager

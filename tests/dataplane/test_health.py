@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from scapy.layers.inet import TCP, UDP
 from scapy.packet import Packet
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import (
@@ -28,28 +27,14 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._lock import LockError, w
 from ansible_collections.l4lb.xdp.plugins.module_utils._outcome import Outcome
 from ansible_collections.l4lb.xdp.plugins.module_utils._restore import restore
 
+from .flows import PORTS, A, B, C, ack, syn, udp
 from .mortal import dies
-from .node import SOURCE, XDP_DROP, Node, from_client
+from .node import SOURCE, XDP_DROP, Node
 
-A, B, C = "192.0.2.71", "192.0.2.72", "192.0.2.73"
-PORTS = range(20000, 20120)
 DOWN = Health("down", since=7)
 
 Flow = tuple[Callable[..., Packet], int, bool]
 """What a later packet of it looks like, the client's port, and whether it is IPv6."""
-
-
-def syn(port: int, ipv6: bool = False) -> Packet:
-    return from_client(TCP(sport=port, dport=80, flags="S"), ipv6=ipv6)
-
-
-def ack(port: int, ipv6: bool = False) -> Packet:
-    return from_client(TCP(sport=port, dport=80, flags="A"), ipv6=ipv6)
-
-
-def udp(port: int, ipv6: bool = False) -> Packet:
-    return from_client(UDP(sport=port, dport=80), ipv6=ipv6)
-
 
 KINDS = [(syn, ack, False), (syn, ack, True), (udp, udp, False), (udp, udp, True)]
 

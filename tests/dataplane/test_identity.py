@@ -22,8 +22,9 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._rings import Slots
 from ansible_collections.l4lb.xdp.plugins.module_utils._settle import settle
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import now_tick
 
+from .flows import A, B, C, ack, age, ring, syn
 from .node import CLIENT4, CLIENT6, VIP4, VIP6, Node, from_client
-from .test_steer import A, B, C, ack, address, age, ring, syn
+from .test_steer import address
 
 OTHER4, OTHER6 = "203.0.113.11", "2001:db8:100::11"
 PROTOCOLS = {"tcp": (6, TCP), "udp": (17, UDP)}

@@ -14,9 +14,9 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._info import PARTS, info
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import schema
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import now_tick
 
+from .flows import A, B, C, ack, syn
 from .node import SIZES, SOURCE, Node
 from .test_flows import drawn, write
-from .test_steer import A, B, C, ack, syn
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ from l4lb_agent.families import METRICS
 from l4lb_agent.metrics import Collector
 from tests.agent.fake_status import status
 
+from .flows import A, B, C, ack, syn
 from .node import SIZES, SOURCE, Node
 from .test_flows import drawn, write
-from .test_steer import A, B, C, ack, syn
 
 Samples = dict[tuple[str, tuple[str, ...]], float]
 

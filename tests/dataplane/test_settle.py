@@ -19,9 +19,9 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._settle import (
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import now_tick
 
+from .flows import PORTS, A, B, ack, age, ring, syn, udp
 from .node import SOURCE, Node
 from .test_flows import write
-from .test_steer import PORTS, A, B, ack, age, ring, syn, udp
 
 SETTLE = 60
 LONGER = SETTLE + 2

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The ring that remembers, in the real program: DESIGN's rule, step by step and under random
+"""The ring that remembers, in the real program: docs/steering.md, step by step and under random
 changes.
 """
 
@@ -14,7 +14,6 @@ from dataclasses import replace
 
 import pytest
 from scapy.layers.inet import TCP, UDP
-from scapy.packet import Packet
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _rings
 from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import flow_hash, slot
@@ -22,35 +21,8 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import BackendEnt
 from ansible_collections.l4lb.xdp.plugins.module_utils._rings import Slots
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import now_tick
 
+from .flows import PORTS, A, B, C, ack, age, ring, syn, udp
 from .node import CLIENT4, VIP4, VIP6, Node, from_client
-
-A, B, C = "192.0.2.71", "192.0.2.72", "192.0.2.73"
-PORTS = range(20000, 20120)
-
-
-def syn(port: int, ipv6: bool = False) -> Packet:
-    return from_client(TCP(sport=port, dport=80, flags="S"), ipv6=ipv6)
-
-
-def ack(port: int, ipv6: bool = False) -> Packet:
-    return from_client(TCP(sport=port, dport=80, flags="A"), ipv6=ipv6)
-
-
-def udp(port: int, ipv6: bool = False) -> Packet:
-    return from_client(UDP(sport=port, dport=80), ipv6=ipv6)
-
-
-def ring(node: Node) -> Slots:
-    slots = node.tables.ring(0)
-    assert slots is not None
-    return slots
-
-
-def age(node: Node, seconds: int) -> None:
-    """Lets the ring's tracking have begun that much earlier."""
-    slots = ring(node)
-    then = array("I", (max(1, t - _rings.ticks(seconds)) if t else 0 for t in slots.tracked))
-    node.tables.put_ring(0, replace(slots, tracked=then))
 
 
 def moved_port(node: Node, before: str, after: str, send=ack) -> int:
