@@ -16,8 +16,6 @@ from common import CHECKOUT, LOGS, LabError
 from topology import HOSTS
 
 BIN = CHECKOUT / ".venv/bin"
-# For answers that are read by us; Molecule, which may have called, wants colours.
-PLAIN = {"ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "ANSIBLE_FORCE_COLOR": "0"}
 NODES = "l4lb_nodes"
 
 

@@ -28,10 +28,6 @@ def nothing() -> None:
     """What mends itself."""
 
 
-def always(_before: View, _now: View) -> bool:
-    return True
-
-
 @dataclass(frozen=True)
 class Scenario:
     """breaks, then noticed within so many seconds; mends, then everything is as it was.
