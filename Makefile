@@ -16,7 +16,7 @@ export MOLECULE_GLOB := molecule/*/molecule.yml
 ##@ See it work
 
 .PHONY: demo
-demo: bootstrap  ## Build the lab, configure it, send traffic, change the inventory, show what happened
+demo: bootstrap  ## Build the lab, configure it, send traffic, change the inventory, kill a real server, show what happened
 	$(bin)/python tests/lab/demo.py
 
 .PHONY: chaos

@@ -27,8 +27,9 @@ options:
   state:
     description:
       - V(announcing) announces every service address that is proven to work here.
-      - V(draining) announces them with the community of a graceful shutdown (RFC 8326), so that
-        routers prefer other nodes. Packets that still come are forwarded; the sessions stay up.
+      - V(draining) announces them with the community of a graceful shutdown (RFC 8326), or with a
+        longer path (C(bird_draining)), so that routers prefer other nodes. Packets that still come
+        are forwarded; the sessions stay up.
       - V(withdrawn) announces nothing. Packets that still come are forwarded.
       - Without this the module only reports.
     type: str
@@ -131,7 +132,8 @@ node:
     agent: true
     reasons: []
     announced: [203.0.113.10]
-    withheld: {203.0.113.20: ["pool web6: 0 of 2 backends are healthy, 1 must be"]}
+    withheld:
+      203.0.113.20: ["0 of 2 backends of pool api are healthy, 1 are needed (minimum_healthy)"]
     problems: []
 wait:
   description: What the waiting came to.
