@@ -14,8 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _agent_status, _bpf
 from ansible_collections.l4lb.xdp.plugins.module_utils._applied import SERVICES_FILE
@@ -28,6 +27,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._proof import Counted, Pr
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables
 from l4lb_agent.files import Watched
 from l4lb_agent.looks import Differences, Running, Watch, differences, is_written
+from l4lb_agent.options import Options
 
 AGAIN = 1.0
 """Seconds after which a service that was proven is proven again, if there are few."""
@@ -39,21 +39,6 @@ MAPS_EVERY = 60.0
 """Seconds between two looks at the maps as a whole, when nothing was applied."""
 MENDED_EVERY = 2.0
 """The same while something differs, so that what is mended is soon announced."""
-
-
-class Options(Protocol):
-    """What is read of the agent's options."""
-
-    @property
-    def pins(self) -> Path: ...
-    @property
-    def source(self) -> Path: ...
-    @property
-    def state_dir(self) -> Path: ...
-    @property
-    def run_dir(self) -> Path: ...
-    @property
-    def hold(self) -> int: ...
 
 
 @dataclass

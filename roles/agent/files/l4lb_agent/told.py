@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from ansible_collections.l4lb.xdp.plugins.module_utils._node_state import STATES
 from ansible_collections.l4lb.xdp.plugins.module_utils._version import VERSION
 from l4lb_agent import reasons
 from l4lb_agent.families import Family, family, one
 
-STATES = ("announcing", "draining", "withdrawn")
 HEALTHS = ("up", "down", "unknown")
 
 
