@@ -25,6 +25,11 @@ chaos: export PYTHONPATH := $(CURDIR)
 chaos: bootstrap  ## Break the lab's fleet under load, thing by thing, into docs/operations.md; one: make chaos SCENARIO=process_dead
 	$(bin)/python tests/lab/chaos.py $${SCENARIO:+"$$SCENARIO"}
 
+.PHONY: dashboard
+dashboard: export PYTHONPATH := $(CURDIR)
+dashboard: bootstrap bench-packages  ## Prometheus watches the lab while things break; the dashboard as a picture, docs/dashboard.svg
+	$(bin)/python tests/lab/watched.py docs/dashboard.svg
+
 .PHONY: lab-up lab-down lab-shell
 lab-up: bootstrap  ## Boot the lab's hosts
 	/usr/bin/python3 tests/lab/lab.py up

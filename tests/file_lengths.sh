@@ -6,7 +6,7 @@
 set -euo pipefail
 limit=500
 
-git ls-files --cached --others --exclude-standard -z -- '*' ':!LICENSE' ':!LICENSES/*' ':!bench/results/*' ':!docs/performance/*.svg' |
+git ls-files --cached --others --exclude-standard -z -- '*' ':!LICENSE' ':!LICENSES/*' ':!bench/results/*' ':!docs/*.svg' ':!docs/performance/*.svg' |
   xargs -0 -I {} find {} -maxdepth 0 -type f -print0 |
   xargs -0 wc -l |
   awk -v limit=$limit '$2 != "total" && $1 > limit {print $2 ": " $1 " lines, more than " limit; bad = 1} END {exit bad}'
