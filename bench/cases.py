@@ -72,6 +72,8 @@ CASES = (
     Case("SYN flood, 4M sources", _v4(SYN), 1 << 22, target=80, katran=(225, 926)),
     Case("UDP, 1,024 flows", _v4(UDP()), 1 << 10, target=75, katran=(161,)),
     Case("IPv6 TCP, 1,024 flows", _v6(ACK), 1 << 10, target=80, katran=(145,)),
+    Case("GUE, 1,024 flows", _v4(ACK), 1 << 10, forwarding="gue", target=105, katran=(304,)),
+    Case("MAC addresses, 1,024 flows", _v4(ACK), 1 << 10, forwarding="l2"),
     Case("foreign IPv4", _v4(ACK, FOREIGN4), 1 << 10, "pass_foreign", target=45, katran=(62,)),
     Case("foreign IPv6", _v6(ACK, FOREIGN6), 1 << 10, "pass_foreign", target=45, katran=(68,)),
 )

@@ -9,11 +9,14 @@ from array import array
 from dataclasses import replace
 from typing import Any
 
+from pyroute2 import IPRoute
+
 from ansible_collections.l4lb.xdp.plugins.module_utils._rings import Slots
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables, now_tick
-from bench.cases import CASES, RINGS, VIP4, VIP6, Way, ways
+from bench.cases import CASES, RINGS, ROUTER_MAC, VIP4, VIP6, Way, ways
 
 BACKENDS = [f"192.0.2.{host}" for host in range(65, 126)]  # behind the node's router
+NEIGHBOURS = [f"192.0.2.{host}" for host in range(2, 63) if host != 11]  # beside the node
 SERVICES = 1000
 """So many there are, so that the services' table is not an empty one."""
 
@@ -25,9 +28,15 @@ def fleet() -> tuple[dict[str, Any], list[dict[str, Any]], dict[Way, int]]:
     """Pools and services as inventory writes them, and the port of each way."""
     every = [way for kind in sorted({case.forwarding for case in CASES}) for way in ways(kind)]
     ports = {way: _FIRST_PORT + i for i, way in enumerate(every)}
-    backends = [{"address": address} for address in BACKENDS]
     pools = {
-        way.pool: {"backends": backends, "forwarding": way.forwarding, "tracking": way.tracking}
+        way.pool: {
+            "backends": [
+                {"address": address}
+                for address in (NEIGHBOURS if way.forwarding == "l2" else BACKENDS)
+            ],
+            "forwarding": way.forwarding,
+            "tracking": way.tracking,
+        }
         for way in every
     }
     wanted = [
@@ -46,6 +55,15 @@ def fleet() -> tuple[dict[str, Any], list[dict[str, Any]], dict[Way, int]]:
         for i, (address, port, protocol, pool) in enumerate(wanted)
     ]
     return pools, services, ports
+
+
+def meet(interface: int) -> None:
+    """Makes the node know its neighbours' MAC addresses: it looks for none while it is timed."""
+    with IPRoute() as ip:
+        for address in NEIGHBOURS:
+            ip.neigh(
+                "replace", dst=address, lladdr=ROUTER_MAC, ifindex=interface, state="permanent"
+            )
 
 
 def track(tables: Tables) -> None:

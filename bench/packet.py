@@ -21,7 +21,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import Sizes
 from bench import machine, page, plots
 from bench.cases import CASES, RINGS, Case, Way, measured
-from bench.fleet import BACKENDS, SERVICES, fleet, track
+from bench.fleet import BACKENDS, SERVICES, fleet, meet, track
 from bench.meter import EMPTY, PUSH, XDP_PASS, XDP_TX, Meter, Program, empty_table, quiet_kernel
 from bench.results import markdown, table
 from tests.dataplane.conftest import bpffs
@@ -38,6 +38,7 @@ class Bench:
 
     def __init__(self, directory: Path, pins: Path) -> None:
         self.node = Node(pins, directory / "state", sizes=Sizes())
+        meet(interface("eth0"))
         pools, services, self.ports = fleet()
         self.node.apply(pools, services)
         track(self.node.tables)

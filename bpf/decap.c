@@ -1,8 +1,9 @@
 /* SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The far end: a real server whose kernel has no IP-in-IP tunnels takes the outer header off here.
- * Only tunnels that end at one of its own addresses are opened; all else is passed untouched.
+ * The far end: a real server whose kernel has no IP-in-IP tunnels takes the outer headers off here.
+ * Only tunnels that end at one of its own addresses, and GUE (gue.h) also at its port, are opened; all
+ * else is passed untouched. An outer UDP checksum is not looked at: the inner packet has its own.
  */
 #include "decap_maps.h"
 #include "parse.h"
@@ -17,12 +18,32 @@ static __always_inline __be16 inner_type(__u8 protocol)
 	return 0;
 }
 
+/* The type of what a UDP header for the port of GUE carries. */
+static __always_inline __be16 gue_type(const struct udphdr *udp, const void *data_end)
+{
+	const __u8 *first = (const void *)(udp + 1);
+	__u32 zero = 0;
+	__be16 *port = tunnel_port.lookup(&zero);
+
+	if (!port || !*port || (const void *)(first + 1) > data_end || udp->dest != *port)
+		return 0;
+	if (*first >> 4 == 4)
+		return bpf_htons(ETH_P_IP);
+	return *first >> 4 == 6 ? bpf_htons(ETH_P_IPV6) : 0;
+}
+
+/* Length of what stands between the outer IP header and the packet inside it. */
+static __always_inline int between(__u8 protocol)
+{
+	return protocol == IPPROTO_UDP ? sizeof(struct udphdr) : 0;
+}
+
 static __always_inline int ends_here(const struct tunnel_end *end)
 {
 	return tunnel_ends.lookup((struct tunnel_end *)end) != NULL;
 }
 
-/* Length of an outer IPv4 header that ends here, 0 when it is not for us. */
+/* Length of outer headers over IPv4 that end here, 0 when they are not for us. */
 static __always_inline int outer_ipv4(struct iphdr *ip, void *data_end, __be16 *type)
 {
 	struct tunnel_end end = {};
@@ -32,8 +53,9 @@ static __always_inline int outer_ipv4(struct iphdr *ip, void *data_end, __be16 *
 	if (ip->frag_off & bpf_htons(IPV4_FRAGMENTED))
 		return 0;
 	end.address[0] = ip->daddr;
-	*type = inner_type(ip->protocol);
-	return *type && ends_here(&end) ? sizeof(*ip) : 0;
+	*type = ip->protocol == IPPROTO_UDP ? gue_type((void *)(ip + 1), data_end)
+					    : inner_type(ip->protocol);
+	return *type && ends_here(&end) ? sizeof(*ip) + between(ip->protocol) : 0;
 }
 
 static __always_inline int outer_ipv6(struct ipv6hdr *ip, void *data_end, __be16 *type)
@@ -43,8 +65,9 @@ static __always_inline int outer_ipv6(struct ipv6hdr *ip, void *data_end, __be16
 	if ((void *)(ip + 1) > data_end || ip->version != 6)
 		return 0;
 	__builtin_memcpy(end.address, &ip->daddr, sizeof(end.address));
-	*type = inner_type(ip->nexthdr);
-	return *type && ends_here(&end) ? sizeof(*ip) : 0;
+	*type = ip->nexthdr == IPPROTO_UDP ? gue_type((void *)(ip + 1), data_end)
+					   : inner_type(ip->nexthdr);
+	return *type && ends_here(&end) ? sizeof(*ip) + between(ip->nexthdr) : 0;
 }
 
 static __always_inline int strip(struct xdp_md *ctx, const struct ethhdr *link, int header)

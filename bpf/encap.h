@@ -1,7 +1,8 @@
 /* SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * IP in IP (RFC 2003, RFC 2473, RFC 4213): either family in either. The inner packet is not touched.
+ * IP in IP (RFC 2003, RFC 2473, RFC 4213), with UDP in between where a pool wants it (gue.h): either
+ * family in either. The inner packet is not touched.
  * DSCP and ECN are copied outwards (RFC 6040, normal mode). DF is set with identification 0, an
  * atomic datagram (RFC 6864), whatever the inner packet's DF: nobody has to put tunnel fragments
  * together again, and what would not fit is answered before (too_big.h).
@@ -10,6 +11,7 @@
 #define L4LB_ENCAP_H
 
 #include "checksum.h"
+#include "gue.h"
 #include "maps.h"
 #include "parse.h"
 
@@ -119,9 +121,11 @@ static __always_inline void write_ipv6(struct ipv6hdr *ip, __u8 traffic_class, _
 /* Bytes that a packet grows by. */
 static __always_inline __u32 outer_length(const struct backend *backend)
 {
-	if (backend->forwarding == FORWARDING_L2)
-		return 0;
-	return backend->ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
+	__u32 length = backend->ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
+
+	if (likely(backend->forwarding == FORWARDING_IPIP))
+		return length;
+	return backend->forwarding == FORWARDING_GUE ? length + sizeof(struct udphdr) : 0;
 }
 
 /* Writes the frame's other MAC addresses; the IP packet stays as it is, its TTL too. */
@@ -154,6 +158,37 @@ static __always_inline int encap(struct xdp_md *ctx, const struct packet *packet
 			return -1;
 		write_ipv4(outer, packet->traffic_class, inner, packet->length, node->source4,
 			   backend->address[0]);
+	}
+	return 0;
+}
+
+/* Puts the outer headers in front, and UDP behind them. */
+static __always_inline int encap_gue(struct xdp_md *ctx, const struct packet *packet,
+				     const struct link *link, const struct backend *backend,
+				     const struct settings *node, __u32 label)
+{
+	__u16 length = packet->length + sizeof(struct udphdr);
+	struct ipv6hdr *ip6;
+	struct iphdr *ip4;
+	struct udphdr *udp;
+
+	if (backend->ipv6) {
+		ip6 = push(ctx, link, bpf_htons(ETH_P_IPV6), sizeof(*ip6) + sizeof(*udp));
+		if (!ip6)
+			return -1;
+		udp = (void *)(ip6 + 1);
+		write_ipv6(ip6, packet->traffic_class, label, IPPROTO_UDP, length, node->source6,
+			   backend->address);
+		write_gue(udp, label, node->gue_port, packet->length);
+		udp->check = gue_checksum(udp, node->source6, backend->address, udp + 1,
+					  (void *)(long)ctx->data_end, packet->ipv6);
+	} else {
+		ip4 = push(ctx, link, bpf_htons(ETH_P_IP), sizeof(*ip4) + sizeof(*udp));
+		if (!ip4)
+			return -1;
+		write_ipv4(ip4, packet->traffic_class, IPPROTO_UDP, length, node->source4,
+			   backend->address[0]);
+		write_gue((void *)(ip4 + 1), label, node->gue_port, packet->length);
 	}
 	return 0;
 }

@@ -28,6 +28,20 @@ static __always_inline void address(struct link *link, const struct nexthop *hop
 		cut_tags(link);
 }
 
+/* Makes the packet what the backend's pool wants it to be. */
+static __always_inline int dress(struct xdp_md *ctx, const struct packet *packet,
+				 const struct link *link, const struct backend *backend,
+				 const struct settings *node, __u32 label, enum hop found)
+{
+	if (likely(backend->forwarding == FORWARDING_IPIP))
+		return encap(ctx, packet, link, backend, node, label);
+	if (backend->forwarding == FORWARDING_GUE)
+		return encap_gue(ctx, packet, link, backend, node, label);
+	if (found == HOP_FOUND)
+		return readdress(ctx, packet, link);
+	return encap(ctx, packet, link, backend, node, label);
+}
+
 static __always_inline enum verdict forward(struct xdp_md *ctx, const struct packet *packet,
 					    struct choice *choice, const struct settings *node)
 {
@@ -51,9 +65,7 @@ static __always_inline enum verdict forward(struct xdp_md *ctx, const struct pac
 		address(&link, hop, ctx->ingress_ifindex);
 		choice->interface = hop->interface;
 	}
-	if (found == HOP_FOUND && backend->forwarding == FORWARDING_L2
-		    ? readdress(ctx, packet, &link)
-		    : encap(ctx, packet, &link, backend, node, choice->label))
+	if (dress(ctx, packet, &link, backend, node, choice->label, found))
 		return VERDICT_DROP_NO_HEADROOM;
 	count_forwarded(packet, choice);
 	if (found == HOP_KERNEL)

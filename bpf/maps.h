@@ -55,6 +55,7 @@ enum identity {
 enum forwarding {
 	FORWARDING_IPIP,
 	FORWARDING_L2, /* other MAC addresses, nothing else: backends on the node's links */
+	FORWARDING_GUE, /* IP in UDP, whose source port tells routers flows apart */
 };
 
 enum state {
@@ -117,7 +118,8 @@ struct settings {
 	__be32 source6[4];
 	__u8 other_ports;
 	__u8 echo;
-	__u8 pad[6];
+	__be16 gue_port; /* where backends take GUE */
+	__u8 pad[4];
 };
 
 struct service4_key {

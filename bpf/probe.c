@@ -32,6 +32,49 @@ static __always_inline long push_outer(struct __sk_buff *skb, void *outer, __u32
 	return bpf_skb_store_bytes(skb, offset, &inner, sizeof(inner), 0);
 }
 
+/* An outer header with UDP behind it, as bytes in a row. */
+struct outer4 {
+	struct iphdr ip;
+	struct udphdr udp;
+};
+
+struct outer6 {
+	struct ipv6hdr ip;
+	struct udphdr udp;
+};
+
+/* Over IPv6 the kernel itself writes the checksums of segments that are still to be cut, and wants
+ * to find the pseudo header's sum.
+ */
+static __always_inline __sum16 probe_checksum(struct __sk_buff *skb, const struct outer6 *outer,
+					      const struct backend *backend,
+					      const struct settings *node)
+{
+	if (skb->gso_size)
+		return ~fold(pseudo_sum(&outer->udp, node->source6, backend->address));
+	return gue_checksum(&outer->udp, node->source6, backend->address, (void *)(long)skb->data,
+			    (void *)(long)skb->data_end, skb->protocol == bpf_htons(ETH_P_IPV6));
+}
+
+static __always_inline long wrap_gue(struct __sk_buff *skb, const struct backend *backend,
+				     const struct settings *node)
+{
+	__u32 label = bpf_get_hash_recalc(skb), length = skb->len + sizeof(struct udphdr);
+	struct outer6 outer6 = {};
+	struct outer4 outer4 = {};
+
+	if (backend->ipv6) {
+		write_ipv6(&outer6.ip, 0, label, IPPROTO_UDP, length, node->source6,
+			   backend->address);
+		write_gue(&outer6.udp, label, node->gue_port, skb->len);
+		outer6.udp.check = probe_checksum(skb, &outer6, backend, node);
+		return bpf_lwt_push_encap(skb, BPF_LWT_ENCAP_IP, &outer6, sizeof(outer6));
+	}
+	write_ipv4(&outer4.ip, 0, IPPROTO_UDP, length, node->source4, backend->address[0]);
+	write_gue(&outer4.udp, label, node->gue_port, skb->len);
+	return bpf_lwt_push_encap(skb, BPF_LWT_ENCAP_IP, &outer4, sizeof(outer4));
+}
+
 /* The outer headers of encap.h, but that nothing is copied outwards: DSCP and ECN are 0. */
 static __always_inline long wrap(struct __sk_buff *skb, const struct backend *backend,
 				 const struct settings *node)
@@ -41,6 +84,8 @@ static __always_inline long wrap(struct __sk_buff *skb, const struct backend *ba
 	struct ipv6hdr outer6 = {};
 	struct iphdr outer4 = {};
 
+	if (backend->forwarding == FORWARDING_GUE)
+		return wrap_gue(skb, backend, node);
 	if (backend->ipv6) {
 		write_ipv6(&outer6, 0, label, inner, skb->len, node->source6, backend->address);
 		return push_outer(skb, &outer6, sizeof(outer6), &outer6.nexthdr,

@@ -26,8 +26,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._reader import Fields, Re
 
 ALGORITHMS = ("maglev", "rendezvous")
 IDENTITIES = ("five_tuple", "without_source_port", "source_address", "destination_port")
-SUPPORTED_FORWARDING = ("ipip", "l2")
-"""The forwarding modes that the data plane has."""
+FORWARDING = ("ipip", "l2", "gue")
 TRACKING = ("adaptive", "always", "never")
 STATES = ("active", "draining", "disabled")
 PRESENCE = ("present", "absent")
@@ -205,7 +204,7 @@ def _read_pool(fields: Fields, name: str, owners: Mapping[str, int]) -> Pool:
     udp_transition = fields.integer("udp_transition", 0, DAY, "seconds")
     if udp_transition > settle and "udp_transition" in fields:
         fields.refuse("udp_transition", udp_transition, f"must not exceed settle ({settle})")
-    forwarding = fields.choice("forwarding", SUPPORTED_FORWARDING, "all that is supported yet")
+    forwarding = fields.choice("forwarding", FORWARDING)
     health_check = read_health_check(fields)
     if forwarding == "l2" and health_check.type != "none" and health_check.via == "tunnel":
         fields.reader.add(

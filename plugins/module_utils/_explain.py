@@ -14,7 +14,10 @@ from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _links, _nexthop, _program, _steer
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import endpoint, packed
-from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import identity_hash
+from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import (
+    gue_source_port,
+    identity_hash,
+)
 from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import slot as slot_number
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
     BackendEntry,
@@ -140,7 +143,7 @@ class Explainer:
         if not steered.backend or steered.backend not in backends:
             answer.verdict = "drop_no_backend"
             return 0
-        self._describe(answer, pool, backends[steered.backend])
+        self._describe(answer, pool, backends[steered.backend], hashed)
         return steered.backend
 
     def _hash(self, packet: Packet, pool: PoolEntry) -> int:
@@ -154,7 +157,9 @@ class Explainer:
             packet.destination_port,
         )
 
-    def _describe(self, answer: Explanation, pool: PoolEntry, backend: BackendEntry) -> None:
+    def _describe(
+        self, answer: Explanation, pool: PoolEntry, backend: BackendEntry, hashed: int
+    ) -> None:
         answer.backend = {
             "address": backend.address,
             "weight": backend.weight,
@@ -168,6 +173,9 @@ class Explainer:
             "source": self._settings[f"source_{family.lower()}"],
             "destination": backend.address,
         }
+        if pool.forwarding == "gue":
+            answer.tunnel["source_port"] = gue_source_port(hashed)
+            answer.tunnel["destination_port"] = self._settings["gue_port"]
         if backend.health != "up":
             answer.why.append(
                 f"{backend.address} is {backend.health}, but the ring still points to it"

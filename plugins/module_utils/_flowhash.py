@@ -116,3 +116,8 @@ def identity_hash(
 def slot(hash_: int, size: int) -> int:
     """The slot, 0..size-1, that a flow's hash picks in a ring of `size` slots (below 2^32)."""
     return (hash_ >> 32) * size >> 32
+
+
+def gue_source_port(hashed: int) -> int:
+    """What GUE shows of a flow's hash: a dynamic port (bpf/gue.h)."""
+    return 0xC000 | hashed & 0x3FFF

@@ -33,7 +33,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._preflight_check import (
     summary,
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import LAYOUT_REMEDY
-from ansible_collections.l4lb.xdp.plugins.module_utils._wanted import Wanted, wanted_of
+from ansible_collections.l4lb.xdp.plugins.module_utils._wanted import GUE_PORT, Wanted, wanted_of
 
 FAILING = {"failed": ("failed",), "warning": ("failed", "warning"), "never": ()}
 """Statuses at which the module fails, by its argument fail_on."""
@@ -50,7 +50,7 @@ class PreflightFailed(L4lbError):
 class Asked:
     """What is wanted of the node. backends and services: addresses, each once, None if they were
     not given; flows: those of the services, as _preflight_links.FLOWS; pools: how many; direct:
-    the backends of pools with forwarding: l2 alone.
+    the backends of pools with forwarding: l2 alone; udp: those of pools with forwarding: gue.
     """
 
     wanted: Wanted
@@ -60,6 +60,7 @@ class Asked:
     pools: int
     client_mtu: int
     direct: frozenset[str] = frozenset()
+    udp: frozenset[str] = frozenset()
 
 
 def preflight(arguments: Mapping[str, Any]) -> Outcome:
@@ -92,6 +93,7 @@ _OF_NO_CONCERN = {
     "addresses": [],
     "other_ports": "drop",
     "echo": "answer",
+    "gue_port": GUE_PORT,
 }
 
 
@@ -108,16 +110,23 @@ def _asked(arguments: Mapping[str, Any]) -> Asked:
         tuple(sorted(flows)) or ("tcp4", "tcp6"),
         len(pools) if isinstance(pools, Mapping) else 0,
         arguments["client_mtu"],
-        _direct(pools),
+        *_forwarded(pools),
     )
 
 
-def _direct(pools: Any) -> frozenset[str]:
-    """Addresses of backends that get all packets without an outer header."""
-    named = pools if isinstance(pools, Mapping) else {}
-    l2 = {name: pool for name, pool in named.items() if _get(pool, "forwarding") == "l2"}
-    others = {name: pool for name, pool in named.items() if name not in l2}
-    return frozenset(_backends(l2)) - frozenset(_backends(others))
+def _forwarded(pools: Any) -> tuple[frozenset[str], frozenset[str]]:
+    """Addresses of backends that get all packets without an outer header, and of those that get
+    some with UDP.
+    """
+    modes: dict[Any, dict[Any, Any]] = {}
+    for name, pool in pools.items() if isinstance(pools, Mapping) else ():
+        mode = _get(pool, "forwarding")
+        known = mode if mode in ("l2", "gue") else "ipip"
+        modes.setdefault(known, {})[name] = pool
+    found = {mode: frozenset(_backends(some)) for mode, some in modes.items()}
+    none: frozenset[str] = frozenset()
+    udp = found.get("gue", none)
+    return found.get("l2", none) - udp - found.get("ipip", none), udp
 
 
 def _get(entry: Any, key: str) -> Any:
@@ -220,7 +229,7 @@ def _paths(asked: Asked, links: Mapping[str, _preflight_links.Link]) -> Iterator
         yield from skipped(BY_BACKENDS, "no pools were given")
         return
     paths = [
-        replace(path, direct=path.backend in asked.direct)
+        replace(path, direct=path.backend in asked.direct, udp=path.backend in asked.udp)
         for path in _see_paths.paths(asked.backends)
     ]
     others = {path.interface for path in paths if path.leaves} - set(links)

@@ -24,6 +24,8 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._preflight_links import (
 
 OUTER_HEADER = {4: 20, 6: 40}
 """Bytes, by the IP version of the backend."""
+UDP_HEADER = 8
+"""What forwarding: gue adds to that."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Path:
     """The way to a backend. refused: why there is none, empty if there is. mtu: of the interface,
     or of the route if that is smaller. neighbour: state of the next hop, as the kernel calls it in
     lower case; empty: it was not asked about yet; `none needed`. direct: packets go there as they
-    are (forwarding: l2).
+    are (forwarding: l2); udp: some have a UDP header, too (forwarding: gue).
     """
 
     backend: str
@@ -58,6 +60,14 @@ class Path:
     mtu: int = 0
     neighbour: str = ""
     direct: bool = False
+    udp: bool = False
+
+    @property
+    def header(self) -> int:
+        """Bytes that packets get on the way, at most."""
+        if self.direct:
+            return 0
+        return OUTER_HEADER[self.version] + (UDP_HEADER if self.udp else 0)
 
     @property
     def version(self) -> int:
@@ -172,8 +182,7 @@ def judge_mtu(paths: Iterable[Path], client_mtu: int) -> list[Check]:
     checks = []
     leaving = (path for path in paths if path.leaves)
     for key, group in _grouped(leaving, _mtu_key).items():
-        interface, version, mtu, direct = key
-        header = 0 if direct else OUTER_HEADER[version]
+        interface, version, mtu, header = key
         needed = client_mtu + header
         to = f"to {counted(len(group), f'IPv{version} backend')}"
         if mtu >= needed:
@@ -193,8 +202,8 @@ def judge_mtu(paths: Iterable[Path], client_mtu: int) -> list[Check]:
     return checks
 
 
-def _mtu_key(path: Path) -> tuple[str, int, int, bool]:
-    return path.interface, path.version, path.mtu, path.direct
+def _mtu_key(path: Path) -> tuple[str, int, int, int]:
+    return path.interface, path.version, path.mtu, path.header
 
 
 def judge_redirects(

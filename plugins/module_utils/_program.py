@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes as ct
 import errno
+import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -139,6 +140,7 @@ def _configure_balancer(compiled: Any, wanted: Wanted, dry: bool) -> bool:
         hash_seed=wanted.hash_seed,
         other_ports=words.value("other_ports", wanted.other_ports),
         echo=words.value("echo", wanted.echo),
+        gue_port=socket.htons(wanted.gue_port),
     )
     for attribute, address in (("source4", wanted.source_ipv4), ("source6", wanted.source_ipv6)):
         if address:
@@ -158,7 +160,9 @@ def _configure_balancer(compiled: Any, wanted: Wanted, dry: bool) -> bool:
 
 def _configure_decap(compiled: Any, wanted: Wanted, dry: bool) -> bool:
     """Opens the tunnels that should end here and closes those that should not."""
-    table = compiled[b"tunnel_ends"]
+    table, ports = compiled[b"tunnel_ends"], compiled[b"tunnel_port"]
+    port = ct.c_uint16(socket.htons(wanted.gue_port))
+    other_port = ports[0].value != port.value
     ends = {packed(address).ljust(16, b"\0") for address in wanted.addresses}
     have = {bytes(key) for key in table}
     if not dry:
@@ -166,7 +170,9 @@ def _configure_decap(compiled: Any, wanted: Wanted, dry: bool) -> bool:
             table[table.Key.from_buffer_copy(end)] = ct.c_uint8(1)
         for end in have - ends:
             del table[table.Key.from_buffer_copy(end)]
-    return ends != have
+        if other_port:
+            ports[0] = port
+    return ends != have or other_port
 
 
 def attachments(wanted: Wanted) -> dict[str, Attachment]:

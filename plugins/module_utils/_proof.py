@@ -79,17 +79,40 @@ def inner(packet: Packet) -> bytes:
     return _header(source, destination, protocol, 0, len(transport), 0) + transport
 
 
-def encapsulated(ip: bytes, source: str, destination: str, label: int, macs: bytes) -> bytes:
+def encapsulated(
+    ip: bytes,
+    source: str,
+    destination: str,
+    label: int,
+    macs: bytes,
+    ports: tuple[int, int] | None = None,
+) -> bytes:
     """The frame that an IP packet has to leave in: bpf/encap.h, written a second time to check it.
 
     label: of the outer header when that is IPv6; the low 20 bits count. macs: destination, source.
+    ports: of the UDP header in between where there is one.
     """
     ipv6 = ip[0] >> 4 == 6
     first = int.from_bytes(ip[:2], "big")
     traffic_class = first >> 4 & 0xFF if ipv6 else first & 0xFF
     protocol = socket.IPPROTO_IPV6 if ipv6 else socket.IPPROTO_IPIP
-    outer = _header(packed(source), packed(destination), protocol, traffic_class, len(ip), label)
-    return macs + _ETHERTYPES[len(packed(source))] + outer + ip
+    content = ip
+    if ports is not None:
+        protocol = socket.IPPROTO_UDP
+        content = _gue(ip, packed(source), packed(destination), *ports)
+    ends = packed(source), packed(destination)
+    outer = _header(*ends, protocol, traffic_class, len(content), label)
+    return macs + _ETHERTYPES[len(ends[0])] + outer + content
+
+
+def _gue(ip: bytes, source: bytes, destination: bytes, own: int, port: int) -> bytes:
+    """UDP around an IP packet; its checksum is 0 over IPv4."""
+    length = 8 + len(ip)
+    datagram = struct.pack("!HHHH", own, port, length, 0) + ip
+    if len(source) == 4:
+        return datagram
+    pseudo = source + destination + struct.pack("!II", length, socket.IPPROTO_UDP)
+    return _with_sum(datagram, 6, checksum(pseudo + datagram + bytes(length % 2)) or 0xFFFF)
 
 
 def _header(
@@ -280,10 +303,13 @@ class Prover:
         if not ways:
             return hop
         label = int(answer.hash or "0", 16)
+        ports = None
+        if tunnel["kind"] == "gue":
+            ports = tunnel["source_port"], tunnel["destination_port"]
         frames: dict[bytes, str] = {}
         for mac, name, verdict in ways:
             macs = mac + self._mac_of(name)
-            frame = encapsulated(ip, source, destination, label, macs)
+            frame = encapsulated(ip, source, destination, label, macs, ports)
             if bare:
                 frame = macs + _ETHERTYPES[4 if ip[0] >> 4 == 4 else 16] + ip
             frames.setdefault(frame, verdict)

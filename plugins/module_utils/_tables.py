@@ -174,6 +174,7 @@ class Tables:
             "source_ipv6": _text(source6) if any(source6) else None,
             "other_ports": self.words.word("other_ports", leaf.other_ports),
             "echo": self.words.word("echo", leaf.echo),
+            "gue_port": socket.ntohs(leaf.gue_port),
         }
 
     def verdicts(self) -> dict[str, dict[str, int]]:

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The kernel's own tunnel devices as the far end, where the kernel has them.
 
-Private to the collection. Run by `l4lb-tunnels.service` as `python3 -m ..._tunnels up|down`; the
-unit has loaded the kernel's modules before.
+Private to the collection. Run by `l4lb-tunnels.service` as `python3 -m ..._tunnels up [PORT]|down`;
+the unit has loaded the kernel's modules before. PORT: of GUE, which the kernel takes off at that
+port, for what is in it to come in by the same devices.
 
 `l4lb4` (ipip) takes IPv4 in IPv4 and `l4lb6` (ip6tnl) anything in IPv6, both from any sender:
 "collect metadata" devices have no ends of their own. IPv6 in IPv4 has no such form, so it comes in
@@ -12,6 +13,7 @@ through `sit0`, the device that the kernel makes for any sender.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -29,9 +31,16 @@ KERNELS = "sit0"
 ADDRESS = "127.0.0.42"
 LOOSE = "2"
 
+PORT_FILE = Path("/run/l4lb-tunnels.port")
+"""The port that we have opened: it is closed again when it becomes another one."""
 
-def up() -> None:
-    """Makes the devices and sets them up; what is there already stays."""
+
+class TunnelError(L4lbError):
+    """The kernel does not take tunnels as it should."""
+
+
+def up(port: int = 0) -> None:
+    """Makes the devices and sets them up; what is there already stays. port: of GUE; 0: none."""
     with _links.netlink() as ip:
         for name, settings in OURS.items():
             if not ip.link_lookup(ifname=name):
@@ -41,10 +50,16 @@ def up() -> None:
     for name in (*OURS, KERNELS):
         _links.add_address(name, ADDRESS)
         Path("/proc/sys/net/ipv4/conf", name, "rp_filter").write_text(LOOSE, encoding="ascii")
+    before = _own_port()
+    if before != port:
+        _close(before)
+    if port:
+        _open(port)
 
 
 def down() -> None:
-    """Removes our devices and closes the kernel's."""
+    """Removes our devices, closes the kernel's and the port of GUE."""
+    _close(_own_port())
     with _links.netlink() as ip:
         for name in OURS:
             for index in ip.link_lookup(ifname=name):
@@ -55,14 +70,55 @@ def down() -> None:
         _links.remove_address(KERNELS, ADDRESS)
 
 
+def _own_port() -> int:
+    try:
+        return int(PORT_FILE.read_text(encoding="ascii"))
+    except FileNotFoundError:
+        return 0
+
+
+def _open(port: int) -> None:
+    """Lets the kernel take GUE at the port, over both families."""
+    PORT_FILE.write_text(str(port), encoding="ascii")
+    have = [line.split() for line in _fou("show").splitlines()]
+    for family in ("-4", "-6"):
+        ours = [words for words in have if words[:3] == ["port", str(port), "gue"]]
+        if not any(("-6" in words) == (family == "-6") for words in ours):
+            _fou("add", "port", str(port), "gue", family=family)
+
+
+def _close(port: int) -> None:
+    if not port:
+        return
+    have = [line.split() for line in _fou("show").splitlines()]
+    for words in have:
+        if words[:3] == ["port", str(port), "gue"]:
+            _fou("del", "port", str(port), family="-6" if "-6" in words else "-4")
+    PORT_FILE.unlink()
+
+
+def _fou(*arguments: str, family: str = "-4") -> str:
+    command = ["ip", family, "fou", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise TunnelError(
+            f"{' '.join(command)}: {done.stderr.strip()}; GUE needs the kernel's module fou and a "
+            "port that no socket has: set real_server_decap: bpf, or another l4lb_gue_port"
+        )
+    return done.stdout
+
+
 def main(arguments: list[str]) -> int:
     """The unit's entry."""
-    command = {"up": up, "down": down}.get(" ".join(arguments))
-    if command is None:
-        sys.stderr.write("usage: _tunnels up|down\n")
-        return 2
+    command, *rest = arguments or [""]
     try:
-        command()
+        if command == "up" and len(rest) < 2 and all(word.isdecimal() for word in rest):
+            up(*map(int, rest))
+        elif arguments == ["down"]:
+            down()
+        else:
+            sys.stderr.write("usage: _tunnels up [PORT]|down\n")
+            return 2
     except L4lbError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -22,6 +22,9 @@ NAMES = ("balancer", "decap")
 MAX_BACKENDS = 65535
 """A slot has 16 bits for a backend."""
 
+GUE_PORT = 6080
+"""IANA's for Generic UDP Encapsulation."""
+
 
 class WantedError(L4lbError):
     """An argument, or a file of what was applied, is not as it must be."""
@@ -30,7 +33,7 @@ class WantedError(L4lbError):
 @dataclass(frozen=True)
 class Wanted:
     """What a node's program should be. `sizes` and what follows concerns the balancer, `addresses`
-    decap.
+    decap, and `gue_port` both: where packets go, and where they are taken, 0 for nowhere.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Wanted:
     source_ipv6: str | None = None
     other_ports: str = "drop"
     echo: str = "answer"
+    gue_port: int = GUE_PORT
     addresses: tuple[str, ...] = ()
 
     @property
@@ -89,6 +93,10 @@ def wanted_of(arguments: Mapping[str, Any]) -> Wanted:
     seed = arguments["hash_seed"]
     if not 0 <= seed < 1 << 64:
         raise WantedError(f"hash_seed: {seed} is not within 0..2^64-1")
+    gue_port = arguments["gue_port"]
+    least = 0 if arguments["name"] == "decap" else 1
+    if not least <= gue_port <= 65535:
+        raise WantedError(f"gue_port: {gue_port} is not within {least}..65535")
     if not arguments["interfaces"]:
         raise WantedError("interfaces: name at least one")
     for name, length in (("source_ipv4", 4), ("source_ipv6", 16)):
@@ -107,6 +115,7 @@ def wanted_of(arguments: Mapping[str, Any]) -> Wanted:
         source_ipv6=arguments["source_ipv6"] or None,
         other_ports=arguments["other_ports"],
         echo=arguments["echo"],
+        gue_port=gue_port,
         addresses=tuple(_address("addresses", text) for text in arguments["addresses"]),
     )
 

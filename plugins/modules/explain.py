@@ -153,7 +153,7 @@ backend:
 tunnel:
   description:
     - The outer header, or null without backend. C(source) is null when the node has no address of
-      that family.
+      that family. C(source_port) and C(destination_port) are there for C(kind=gue).
   returned: success
   type: dict
   sample: {kind: ipip, source: 192.0.2.11, destination: 192.0.2.71}

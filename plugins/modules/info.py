@@ -86,6 +86,7 @@ settings:
     source_ipv6: "2001:db8:1::11"
     other_ports: drop
     echo: answer
+    gue_port: 6080
     schema_version: 3
     sizes: {ring: 65537, services: 4096, pools: 512, backends: 16384, flows: 1000000}
 verdicts:

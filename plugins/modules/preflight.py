@@ -61,7 +61,8 @@ options:
   client_mtu:
     description:
       - Bytes of the largest IP packet that clients send to the node. With the outer header, of 20
-        bytes for IPv4 backends and 40 for IPv6 ones, it has to fit where it goes.
+        bytes for IPv4 backends and 40 for IPv6 ones, and 8 more with C(forwarding=gue), it has to
+        fit where it goes.
     type: int
     default: 1500
   fail_on:

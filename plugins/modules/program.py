@@ -94,6 +94,13 @@ options:
     type: str
     choices: [answer, forward, pass]
     default: answer
+  gue_port:
+    description:
+      - UDP port of Generic UDP Encapsulation (C(forwarding=gue) of a pool). For O(name=balancer)
+        the one that packets are sent to, for O(name=decap) the one at which they are taken, V(0)
+        being none.
+    type: int
+    default: 6080
   addresses:
     description: Addresses of the real server at which tunnels end. Only for O(name=decap).
     type: list
@@ -167,6 +174,7 @@ SPEC = {
     "source_ipv6": {"type": "str"},
     "other_ports": {"choices": ["drop", "pass"], "default": "drop"},
     "echo": {"choices": ["answer", "forward", "pass"], "default": "answer"},
+    "gue_port": {"type": "int", "default": 6080},
     "addresses": {"type": "list", "elements": "str", "default": []},
     **PATHS,
     **STATE,

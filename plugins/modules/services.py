@@ -36,14 +36,15 @@ options:
       - Pools by name. Each is a mapping with C(backends) (a list of C(address), C(weight) and
         C(state), which is C(active), C(draining) or C(disabled)), and as options C(algorithm)
         (C(maglev) or C(rendezvous)), C(identity) (C(five_tuple), C(without_source_port),
-        C(source_address) or C(destination_port)), C(forwarding) (C(ipip) or C(l2)), C(tracking)
-        (C(adaptive), C(always) or C(never)), C(udp_transition) and C(settle) (seconds). For the
-        agent there are C(health_check) (see docs/operations.md), C(minimum_healthy) (fewer healthy
-        backends, and the services are withdrawn), C(all_down) (C(withdraw) or C(fail_open)),
-        C(max_unhealthy) (per cent of backends that health takes out at once) and C(slow_start)
-        (seconds).
+        C(source_address) or C(destination_port)), C(forwarding) (C(ipip), C(l2) or C(gue)),
+        C(tracking) (C(adaptive), C(always) or C(never)), C(udp_transition) and C(settle) (seconds).
+        For the agent there are C(health_check) (see docs/operations.md), C(minimum_healthy) (fewer
+        healthy backends, and the services are withdrawn), C(all_down) (C(withdraw) or
+        C(fail_open)), C(max_unhealthy) (per cent of backends that health takes out at once) and
+        C(slow_start) (seconds).
       - C(identity) is what of a flow picks its backend. With C(forwarding=l2) packets get other MAC
-        addresses and no outer header, for backends on the nodes' own links.
+        addresses and no outer header, for backends on the nodes' own links; with C(forwarding=gue)
+        an outer UDP header as well.
       - A pool with C(state=absent) is removed.
       - Required unless O(state=settled).
     type: dict

@@ -23,7 +23,8 @@ from .node import CLIENT4, CLIENT6, NODE4, NODE6, NODE_MAC, ROUTER_MAC, VIP4, VI
 
 ANY4, ANY6 = "203.0.113.11", "2001:db8:100::11"
 LINK4, LINK6 = "203.0.113.12", "2001:db8:100::12"
-VIPS = (VIP4, VIP6, ANY4, ANY6, LINK4, LINK6)
+GUE4, GUE6 = "203.0.113.13", "2001:db8:100::13"
+VIPS = (VIP4, VIP6, ANY4, ANY6, LINK4, LINK6, GUE4, GUE6)
 NEAR, NEAR6, FAR, FAR6 = "192.0.2.71", "2001:db8:2::71", "192.0.2.130", "2001:db8:4::2"
 BACKENDS = (NEAR, NEAR6, FAR, FAR6)
 NEIGHBOUR = "192.0.2.1"
@@ -37,6 +38,7 @@ def fleet() -> tuple[dict[str, Any], list[dict[str, Any]]]:
         | {"identity": "source_address"},
         # The router itself, as one of the node's neighbours, and one on the other link.
         "near": {"backends": [{"address": NEIGHBOUR}, {"address": FAR}], "forwarding": "l2"},
+        "udp": {"backends": [{"address": address} for address in BACKENDS], "forwarding": "gue"},
     }
     services = [
         {"name": f"{pool}{i}{protocol}", "address": address, "port": port, "protocol": protocol}
@@ -49,6 +51,8 @@ def fleet() -> tuple[dict[str, Any], list[dict[str, Any]]]:
                 (ANY6, 0, "all"),
                 (LINK4, 80, "near"),
                 (LINK6, 80, "near"),
+                (GUE4, 0, "udp"),
+                (GUE6, 80, "udp"),
             )
         )
         for protocol in ("tcp", "udp")
@@ -80,6 +84,11 @@ _PACKETS = (
     _four(UDP(sport=4001, dport=80) / Raw(bytes(1472)), dst=LINK4),
     _six(UDP(sport=4000, dport=80) / Raw(b"payload"), dst=LINK6),
     _six(IPv6ExtHdrDestOpt() / TCP(sport=4003, dport=80), dst=LINK6),
+    _four(TCP(sport=4000, dport=80, flags="A") / Raw(b"payload"), dst=GUE4),
+    _four(UDP(sport=4001, dport=80) / Raw(bytes(1472)), dst=GUE4),
+    _four(ICMP(type=11) / IP(src=GUE4, dst=CLIENT4) / TCP(sport=80, dport=4000), dst=GUE4),
+    _six(UDP(sport=4000, dport=80) / Raw(b"payload"), dst=GUE6),
+    _six(IPv6ExtHdrDestOpt() / TCP(sport=4003, dport=80), dst=GUE6),
     _four(ICMP(id=1, seq=2) / Raw(b"payload")),
     _four(ICMP(type=3, code=4, nexthopmtu=1400) / _BACK4),
     _four(ICMP(type=11) / _BACK4),

@@ -106,6 +106,7 @@ class Node:
     hash_seed: int = 7220431
     other_ports: str = "drop"
     echo: str = "answer"
+    gue_port: int = 6080
     loaded: _program.Loaded = field(init=False)
     tables: Tables = field(init=False)
     ingress: int = field(init=False)
@@ -132,6 +133,7 @@ class Node:
             "source_ipv6": self.source_ipv6,
             "other_ports": self.other_ports,
             "echo": self.echo,
+            "gue_port": self.gue_port,
         }
         return _wanted.Wanted(**{**values, **changes})
 

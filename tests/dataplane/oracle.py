@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 
-from .corpus import BACKENDS, FAR, FAR6, LINK4, LINK6, VIPS
+from .corpus import BACKENDS, FAR, FAR6, GUE4, GUE6, LINK4, LINK6, VIPS
 from .node import (
     FAR_MAC,
     NODE4,
@@ -24,6 +24,8 @@ from .node import (
 
 MTU = 1500
 OUTER = {4: 20, 6: 40}
+UDP = 8
+GUE_PORT = b"\x17\xc0"
 
 
 class Wrong(Exception):
@@ -40,6 +42,7 @@ def _mac(text: str) -> bytes:
 
 _VIPS = {_packed(address) for address in VIPS}
 _BARE = {_packed(LINK4), _packed(LINK6)}
+_GUE = {_packed(GUE4), _packed(GUE6)}
 _BACKENDS = {_packed(address) for address in BACKENDS}
 _FAR = {_packed(address) for address in (FAR, FAR6)}
 _SOURCES = {_packed(NODE4), _packed(NODE6)}
@@ -129,13 +132,15 @@ def _check_outer(packet: bytes, version: int, out: bytes, link: int) -> bytes:
     """The outer header against the packet in it; returns the backend's address."""
     outer = {b"\x08\x00": 4, b"\x86\xdd": 6}[out[link - 2 : link]]
     header = out[link : link + OUTER[outer]]
-    _require(out[link + OUTER[outer] :] == packet, "the packet inside is another one")
+    udp = UDP if _destination(packet, version) in _GUE else 0
+    behind = out[link + OUTER[outer] :]
+    _require(behind[udp:] == packet, "the packet inside is another one")
     length = _length(packet, version)
     _require(packet[0] >> 4 == version, "a lying version went on")
     _require(OUTER[version] <= length <= len(packet), "a lying length went on")
-    _require(_length(header, outer) == OUTER[outer] + length <= MTU, "wrong outer length")
+    _require(_length(header, outer) == OUTER[outer] + udp + length <= MTU, "wrong outer length")
     _require(_traffic_class(header, outer) == _traffic_class(packet, version), "wrong DSCP or ECN")
-    inner = 4 if version == 4 else 41
+    inner = 17 if udp else 4 if version == 4 else 41
     if outer == 4:
         _require(header[0] == 0x45 and header[4:8] == b"\0\0\x40\0", "wrong id or flags")
         _require(header[8:10] == bytes((64, inner)), "wrong TTL or protocol")
@@ -145,7 +150,32 @@ def _check_outer(packet: bytes, version: int, out: bytes, link: int) -> bytes:
         _require(header[6:8] == bytes((inner, 64)), "wrong next header or hop limit")
         source, backend = header[8:24], header[24:40]
     _require(source in _SOURCES and backend in _BACKENDS, "wrong outer addresses")
+    if udp:
+        pseudo = source + backend + (udp + length).to_bytes(4, "big") + b"\0\0\0\x11"
+        _check_gue(behind[: udp + length], pseudo, version, outer)
     return backend
+
+
+def _check_gue(datagram: bytes, pseudo: bytes, version: int, outer: int) -> None:
+    """A checksum over IPv6 is right when those inside are, wherever they are looked at."""
+    _require(datagram[0] >= 0xC0 and datagram[2:4] == GUE_PORT, "wrong ports of UDP")
+    _require(datagram[4:6] == len(datagram).to_bytes(2, "big"), "wrong length of UDP")
+    if datagram[6:8] == b"\0\0":
+        return
+    _require(outer == 6, "UDP over IPv4 has a checksum")
+    if _is_right(datagram[UDP:], version):
+        _require(_sums(pseudo + datagram + bytes(len(datagram) % 2)), "wrong checksum of UDP")
+
+
+def _is_right(packet: bytes, version: int) -> bool:
+    """Whether the checksums of a packet without options are right."""
+    header, behind = packet[: OUTER[version]], packet[OUTER[version] :]
+    protocol = header[9 if version == 4 else 6]
+    pseudo = header[12:20] if version == 4 else header[8:40]
+    pseudo += len(behind).to_bytes(4, "big") + bytes((0, 0, 0, protocol))
+    if protocol == 1:
+        pseudo = b""
+    return (version == 6 or _sums(header)) and _sums(pseudo + behind + bytes(len(behind) % 2))
 
 
 def _check_echo(frame: bytes, link: int, version: int, out: bytes) -> None:
@@ -181,7 +211,7 @@ def _check_too_big(frame: bytes, link: int, version: int, out: bytes) -> None:
     _require(out[12:link] == frame[12:link], "the answer has other tags")
     packet, answer = frame[link:], out[link:]
     header = OUTER[version]
-    _require(_length(packet, version) > MTU - 40, "the packet would have fitted")
+    _require(_length(packet, version) > MTU - 48, "the packet would have fitted")
     _require(_length(answer, version) == len(answer), "wrong length")
     _require(packet.startswith(answer[header + 8 :]), "the answer quotes something else")
     if version == 4:
@@ -194,4 +224,4 @@ def _check_too_big(frame: bytes, link: int, version: int, out: bytes) -> None:
         pseudo = answer[8:40] + (len(answer) - 40).to_bytes(4, "big") + b"\0\0\0\x3a"
         _require(_sums(pseudo + answer[40:]), "wrong checksum")
     mtu = int.from_bytes(answer[header + 4 : header + 8], "big")
-    _require(mtu in (MTU - 20, MTU - 40), "wrong MTU")
+    _require(mtu in (MTU - 20, MTU - 40, MTU - 28, MTU - 48), "wrong MTU")

@@ -118,8 +118,8 @@ class Fleet:
     def wanted(self) -> Wanted:
         return self.balancer.wanted()
 
-    def serve(self, *backends: str | dict[str, Any]) -> None:
-        self.balancer.serve(*backends)
+    def serve(self, *backends: str | dict[str, Any], **pool: Any) -> None:
+        self.balancer.serve(*backends, **pool)
         actual = self.balancer.tables.actual().backends
         self.indexes = {backend.address: index for index, backend in actual.items()}
 

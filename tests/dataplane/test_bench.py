@@ -48,7 +48,8 @@ def test_flows_are_as_many_as_asked_for(node: Node, meter: Meter) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_each_case_ends_as_it_says(node: Node, meter: Meter, case: Case) -> None:
-    node.serve(REAL)
+    near = case.forwarding == "l2"
+    node.serve("192.0.2.1" if near else REAL, forwarding=case.forwarding)
     action = XDP_TX if case.steered else XDP_PASS
     meter.run(balancer(node, action, case.verdict), case.frame(80), case.flows, repeat=100)
 

@@ -26,7 +26,7 @@ CLIENT4, CLIENT6 = "198.51.100.2", "2001:db8:3::2"
 SENDER_MAC = "02:00:00:00:00:01"
 
 SETUP = f"""
-modprobe --all ipv6 veth ipip sit ip6_tunnel
+modprobe --all ipv6 veth ipip sit ip6_tunnel fou
 ip link set lo up
 ip netns add sender
 ip link add eth0 type veth peer name wire netns sender
@@ -55,10 +55,10 @@ def tell(**words: object) -> None:
     sys.stdout.flush()
 
 
-def unit(command: str) -> None:
+def unit(*command: str) -> None:
     """What l4lb-tunnels.service runs."""
     environment = {**os.environ, "PYTHONPATH": str(COLLECTIONS)}
-    subprocess.run(["/usr/bin/python3", "-m", UNIT, command], env=environment, check=True)
+    subprocess.run(["/usr/bin/python3", "-m", UNIT, *command], env=environment, check=True)
 
 
 def checksum(data: bytes) -> int:
@@ -101,6 +101,30 @@ def inner6(text: bytes) -> bytes:
     return ipv6(CLIENT6, VIP6, 17, datagram(text, packed6(CLIENT6) + packed6(VIP6)))
 
 
+def gue(source: str, destination: str, inner: bytes, port: int, summed: bool = True) -> bytes:
+    """IP in UDP; over IPv6 with a checksum, or without."""
+    udp = struct.pack("!HHHH", 49152, port, 8 + len(inner), 0) + inner
+    if ":" not in destination:
+        return ipv4(source, destination, 17, udp)
+    pseudo = packed6(source) + packed6(destination) + struct.pack("!II", len(udp), 17)
+    total = checksum(pseudo + udp + bytes(len(udp) % 2))
+    if summed:
+        udp = udp[:6] + struct.pack("!H", total or 0xFFFF) + udp[8:]
+    return ipv6(source, destination, 17, udp)
+
+
+def in_udp(port: int) -> dict[str, tuple[int, bytes, str]]:
+    """As `tunnelled`."""
+    four, six = (NODE4, REAL4), (NODE6, REAL6)
+    return {
+        "gue 4in4": (0x0800, gue(*four, inner4(b"gue 4in4"), port), VIP4),
+        "gue 6in4": (0x0800, gue(*four, inner6(b"gue 6in4"), port), VIP6),
+        "gue 4in6": (0x86DD, gue(*six, inner4(b"gue 4in6"), port), VIP4),
+        "gue 6in6": (0x86DD, gue(*six, inner6(b"gue 6in6"), port), VIP6),
+        "gue no sum": (0x86DD, gue(*six, inner6(b"gue no sum"), port, summed=False), VIP6),
+    }
+
+
 def tunnelled() -> dict[str, tuple[int, bytes, str]]:
     """Each form's ethertype, packet, and the service address it is for."""
     return {
@@ -135,8 +159,16 @@ def main() -> None:
     unit("up")  # a second time changes nothing
     for form, packet in tunnelled().items():
         tell(form=form, received=deliver(*packet))
+    unit("up", "6080")
+    unit("up", "6080")
+    for form, packet in in_udp(6080).items():
+        tell(form=form, received=deliver(*packet))
+    unit("up", "9886")
+    tell(form="other port", received=deliver(*in_udp(9886)["gue 4in4"]))
+    tell(form="old port", received=deliver(*in_udp(6080)["gue 4in4"]))
     unit("down")
-    tell(left=sorted(set(os.listdir("/sys/class/net")) - set(before)))
+    ports = subprocess.run(["ip", "fou", "show"], capture_output=True, text=True, check=True).stdout
+    tell(left=sorted(set(os.listdir("/sys/class/net")) - set(before)), ports=ports.split())
 
 
 if __name__ == "__main__":

@@ -47,10 +47,18 @@ def told() -> list[dict[str, Any]]:
     return answers
 
 
-@pytest.mark.parametrize("form", ["4in4", "6in4", "4in6", "6in6"])
+@pytest.mark.parametrize(
+    "form",
+    ["4in4", "6in4", "4in6", "6in6", "gue 4in4", "gue 6in4", "gue 4in6", "gue 6in6", "gue no sum"],
+)
 def test_tunnelled_packet_reaches_the_service(told: list[dict[str, Any]], form: str) -> None:
     assert {"form": form, "received": form} in told
 
 
+def test_port_of_gue_becomes_another_one(told: list[dict[str, Any]]) -> None:
+    assert {"form": "other port", "received": "gue 4in4"} in told
+    assert {"form": "old port", "received": None} in told
+
+
 def test_no_device_is_left(told: list[dict[str, Any]]) -> None:
-    assert told[-1] == {"left": []}
+    assert told[-1] == {"left": [], "ports": []}

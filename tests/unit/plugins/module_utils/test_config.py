@@ -206,8 +206,8 @@ def test_addresses_are_text(address: Any) -> None:
     [
         ({"algorithm": "random"}, ".algorithm: 'random' is not one of: maglev, rendezvous"),
         (
-            {"forwarding": "gue"},
-            ".forwarding: 'gue' is not one of: ipip, l2 (all that is supported yet)",
+            {"forwarding": "geneve"},
+            ".forwarding: 'geneve' is not one of: ipip, l2, gue",
         ),
         (
             {"forwarding": "l2", "health_check": {"type": "tcp"}},

@@ -109,6 +109,15 @@ def test_packet_without_outer_header_needs_no_room() -> None:
     assert statuses(judge_mtu([replace(path, direct=True)], 1501)) == ["failed"]
 
 
+def test_packet_in_udp_needs_more_room() -> None:
+    path = Path("192.0.2.71", interface="eth0", next_hop="192.0.2.71", mtu=1528, udp=True)
+    assert statuses(judge_mtu([path], 1500)) == ["ok"]
+    (check,) = judge_mtu([path], 1501)
+    assert check.status == "failed"
+    assert "1529 with its outer header" in check.found
+    assert "at most 1500 bytes" in check.remedy
+
+
 def statuses(checks: list[Check]) -> list[str]:
     return [check.status for check in checks]
 
@@ -244,6 +253,17 @@ def test_backend_is_direct_when_no_pool_wraps_its_packets() -> None:
     }
     assert asked(pools=pools).direct == {"192.0.2.71"}
     assert asked(pools={"web": 7, "mail": [{"forwarding": "l2"}]}).direct == set()
+
+
+def test_backend_of_a_gue_pool_gets_udp() -> None:
+    one, both = ({"address": f"192.0.2.{last}"} for last in (71, 72))
+    pools = {
+        "gue": {"backends": [one, both], "forwarding": "gue"},
+        "near": {"backends": [both], "forwarding": "l2"},
+        "odd": {"backends": [{"address": "192.0.2.73"}], "forwarding": ["gue"]},
+    }
+    assert asked(pools=pools).udp == {"192.0.2.71", "192.0.2.72"}
+    assert asked(pools=pools).direct == set()
 
 
 def test_backend_that_gets_nothing_needs_no_way() -> None:
