@@ -49,7 +49,8 @@ PRIORITY = 20020
 """Of the rule: after `local` (0), before `main` (32766)."""
 
 MTU = 1280
-"""Of the routes: IPv6 needs it, and with the outer header of 40 bytes it passes where 1,320 do."""
+"""Of the routes: IPv6 needs it, and with outer headers of 40 bytes it passes where 1,320 do, in UDP
+1,328."""
 
 NAME = "l4lb_probe"
 """Our routes' programs have names that begin so; all else in the table is somebody else's."""
