@@ -29,10 +29,8 @@ from ansible_collections.l4lb.xdp.plugins.module_utils import (
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import require_netaddr
 from ansible_collections.l4lb.xdp.plugins.module_utils._applied import (
-    SERVICES_FILE as SERVICES_FILE,  # a part of this module to whoever imports it
-)
-from ansible_collections.l4lb.xdp.plugins.module_utils._applied import (
-    applied_services as applied_services,
+    SERVICES_FILE,
+    applied_services,
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import (
     Change,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import (
+    _applied,
     _apply,
     _health,
     _overrides,
@@ -85,7 +86,7 @@ def apply_backend(
     require_netaddr()
     request = checked(request)
     with writer(state_dir, "l4lb.xdp.backend", dry) as waited:
-        last = _apply.applied_services(state_dir)
+        last = _applied.applied_services(state_dir)
         tables = _apply.open_tables(pins, source, dry)
         if tables is None or (dry and last is None):
             return Outcome(True, warnings=["no services are applied here yet, so not compared"])
@@ -129,7 +130,7 @@ def concerned(last: Any, request: Request, state_dir: Path) -> tuple[Fleet, froz
 
     last: what was applied. Raises BackendError naming what exists.
     """
-    path = state_dir / _apply.SERVICES_FILE
+    path = state_dir / _applied.SERVICES_FILE
     if last is None:
         raise BackendError(
             f"no services were applied on this node yet (there is no {path}): "

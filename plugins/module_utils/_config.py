@@ -16,10 +16,8 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._address import order
 from ansible_collections.l4lb.xdp.plugins.module_utils._config_health import (
     DAY,
     NO_CHECK,
+    HealthCheck,
     read_health_check,
-)
-from ansible_collections.l4lb.xdp.plugins.module_utils._config_health import (
-    HealthCheck as HealthCheck,  # a part of this module to whoever imports it
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._reader import Fields, Reader, few

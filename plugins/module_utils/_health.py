@@ -126,11 +126,15 @@ def _read(entry: Any) -> tuple[Key, Health]:
         raise ValueError(f"address {key[1]!r} is to be written {canonical(key[1])}")
     if health.health not in HEALTHS:
         raise ValueError(f"health {health.health!r} of {key[1]}: one of {', '.join(HEALTHS)}")
-    if type(health.share) is not int or not 1 <= health.share <= 100:
+    if not _is_integer(health.share) or not 1 <= health.share <= 100:
         raise ValueError(f"share {health.share!r} of {key[1]}: from 1 to 100")
-    if type(health.since) is not int or health.since < 0:
+    if not _is_integer(health.since) or health.since < 0:
         raise ValueError(f"since {health.since!r} of {key[1]}")
     return key, health
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 # --- what it makes of a fleet ---

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _agent_status, _apply, _node_state
+from ansible_collections.l4lb.xdp.plugins.module_utils import _agent_status, _applied, _node_state
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import ConfigError
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._lock import writer
@@ -272,4 +272,4 @@ def _traffic(places: Places) -> Traffic:
 
 
 def _digest(places: Places) -> str:
-    return _agent_status.digest(places.state_dir / _apply.SERVICES_FILE)
+    return _agent_status.digest(places.state_dir / _applied.SERVICES_FILE)

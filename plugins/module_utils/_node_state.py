@@ -187,7 +187,7 @@ def _read(content: Any) -> NodeState:
     state = NodeState(content["state"], content["since"], tuple(content["withheld"]))
     if state.state not in STATES:
         raise ValueError(f"state {state.state!r}: one of {', '.join(STATES)}")
-    if type(state.since) is not int or state.since < 0:
+    if not isinstance(state.since, int) or isinstance(state.since, bool) or state.since < 0:
         raise ValueError(f"since {state.since!r}")
     for address in state.withheld:
         if address != canonical(address):

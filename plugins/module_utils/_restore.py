@@ -19,7 +19,8 @@ from ansible_collections.l4lb.xdp.plugins.module_utils import (
     _program,
     _wanted,
 )
-from ansible_collections.l4lb.xdp.plugins.module_utils._apply import applied_services, apply_fleet
+from ansible_collections.l4lb.xdp.plugins.module_utils._applied import applied_services
+from ansible_collections.l4lb.xdp.plugins.module_utils._apply import apply_fleet
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import parse
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._lock import writer

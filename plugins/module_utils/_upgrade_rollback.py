@@ -10,7 +10,7 @@ and settings have with that tag.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import (
@@ -88,17 +88,18 @@ def _previous(
 ) -> Iterator[tuple[Loaded, str]]:
     """The program to go back to, and where it is from."""
     running = {each.tag for each in _program.attachments(wanted).values()}
-    if state.old and running == {state.old}:
-        with _bpf.opened(places.pins / "balancer") as fd:
+    with ExitStack() as stack:
+        if state.old and running == {state.old}:
+            fd = stack.enter_context(_bpf.opened(places.pins / "balancer"))
             if fd is not None and _bpf.program_info(fd).tag == state.old:
                 yield Loaded(wanted, None, fd, _bpf.program_info(fd), False), "it runs already"
                 return
-    for name in (OLD, PREVIOUS):
-        with _bpf.opened(places.pins / name) as fd:
+        for name in (OLD, PREVIOUS):
+            fd = stack.enter_context(_bpf.opened(places.pins / name))
             if fd is not None and _serves(fd, state, places.pins):
                 yield Loaded(wanted, None, fd, _bpf.program_info(fd), False), f"pinned as {name}"
                 return
-    yield _compiled(state, wanted, releases, places), f"compiled from release {state.release}"
+        yield _compiled(state, wanted, releases, places), f"compiled from release {state.release}"
 
 
 def _serves(fd: int, state: State, pins: Path) -> bool:

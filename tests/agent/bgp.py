@@ -143,10 +143,23 @@ class Bird:
             r"(?m)^\S+\s+BGP\s+\S+\s+up\s+(\S+)\s+Established", self.ask("show", "protocols")
         )
 
+    def stood_since(self, since: list[str]) -> bool:
+        """Whether these sessions have stood since then. BIRD reckons times anew, to 1 ms or so."""
+        now = self.sessions()
+        return len(now) == len(since) and all(
+            abs(_seconds(one) - _seconds(other)) < 0.1 for one, other in zip(now, since)
+        )
+
     def route(self, address: str) -> str:
         """All that it knows of the route; empty when it has none."""
         found = self.ask("show", "route", "all", "for", address)
         return found if f"{address}/" in found else ""
+
+
+def _seconds(clock: str) -> float:
+    """Of a day; "11:30:11.874"."""
+    hours, minutes, seconds = clock.split(":")
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
 
 
 @dataclass

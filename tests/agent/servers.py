@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 
 from pyroute2 import IPRoute
 
-from ansible_collections.l4lb.xdp.plugins.module_utils._config import HealthCheck, parse
+from ansible_collections.l4lb.xdp.plugins.module_utils._config import parse
+from ansible_collections.l4lb.xdp.plugins.module_utils._config_health import HealthCheck
 from l4lb_agent.checks import Answer, Subject, Target, ask
 
 CLONE_NEWNET = 0x40000000
@@ -99,7 +100,7 @@ def answer_from_datagrams(
 
     async def main() -> Answer:
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_datagram_endpoint(Protocol, ("127.0.0.1", 0))
+        transport, _any = await loop.create_datagram_endpoint(Protocol, ("127.0.0.1", 0))
         try:
             port = transport.get_extra_info("sockname")[1]
             return await asked(check, Target("127.0.0.1", port))

@@ -66,7 +66,7 @@ def test_router_hears_what_is_announced_and_only_that(ends: Pair) -> None:
     assert told.announce((), draining=False)
     until(lambda: ends.heard() == set())
     assert ends.guarded() == ALL
-    assert ends.node.sessions() == since
+    assert ends.node.stood_since(since)
 
 
 def test_the_same_again_asks_bird_nothing(ends: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +88,7 @@ def test_draining_node_is_the_last_choice_and_keeps_its_sessions(ends: Pair) -> 
         assert "BGP.local_pref: 0" in ends.router.route(address)
     assert told.announce({V4, V6}, draining=False)
     until(lambda: "BGP.local_pref: 100" in ends.router.route(V4))
-    assert ends.node.sessions() == since
+    assert ends.node.stood_since(since)
 
 
 def test_bird_that_was_killed_comes_back_with_what_was_announced(ends: Pair) -> None:

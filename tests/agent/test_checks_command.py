@@ -117,7 +117,7 @@ def test_nothing_is_left_open_however_it_ends() -> None:
         slow = check_of(type="command", command=["sleep", "300"])
         await asked(quick, TARGET)
         before, unreaped = open_files(), zombies()
-        for _ in range(5):
+        for _any in range(5):
             assert (await asked(quick, TARGET)).ok
         assert (await asked(slow, TARGET)).text == "timeout after 1 s"
         task = asyncio.create_task(asked(slow, TARGET))

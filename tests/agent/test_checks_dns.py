@@ -89,7 +89,7 @@ def reply_to(datagram: bytes) -> dns.message.Message:
 
 
 def dns_answer(reply: Any) -> Answer:
-    answer, _ = answer_from_datagrams(reply, check_of(type="dns"))
+    answer, _any = answer_from_datagrams(reply, check_of(type="dns"))
     return answer
 
 
@@ -117,7 +117,7 @@ def no_reply(datagram: bytes) -> bytes:
     return datagram
 
 
-@pytest.mark.parametrize("lie", [wrong_id, wrong_question, no_reply, lambda _: b"\xffgarbage"])
+@pytest.mark.parametrize("lie", [wrong_id, wrong_question, no_reply, lambda _any: b"\xffgarbage"])
 def test_what_answers_another_query_is_not_heard(lie: Any) -> None:
     alone = dns_answer(lambda datagram: [lie(datagram)])
     assert (alone.ok, alone.text) == (False, "timeout after 1 s")
@@ -128,7 +128,7 @@ def test_ids_differ() -> None:
     def ids() -> set[bytes]:
         got = [
             answer_from_datagrams(lambda d: [reply_to(d).to_wire()], check_of(type="dns"))[1][0]
-            for _ in range(8)
+            for _any in range(8)
         ]
         assert len({query[2:] for query in got}) == 1
         return {query[:2] for query in got}
@@ -156,11 +156,11 @@ def test_a_port_that_is_closed(kind: str) -> None:
     ],
 )
 def test_udp(check: dict[str, str], reply: bytes, ok: bool, text: str) -> None:
-    answer, got = answer_from_datagrams(lambda _: [reply], check_of(type="udp", **check))
+    answer, got = answer_from_datagrams(lambda _any: [reply], check_of(type="udp", **check))
     assert (answer.ok, answer.text) == (ok, text)
     assert got == [check.get("send", "").encode("latin-1")]
 
 
 def test_udp_without_an_answer() -> None:
-    answer, _ = answer_from_datagrams(lambda _: [], check_of(type="udp", send="ping"))
+    answer, _any = answer_from_datagrams(lambda _any: [], check_of(type="udp", send="ping"))
     assert (answer.ok, answer.text, answer.local) == (False, "timeout after 1 s", False)

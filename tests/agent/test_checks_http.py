@@ -174,7 +174,7 @@ def test_a_handshake_that_never_ends() -> None:
 def test_the_server_has_nothing_to_complain_of_and_the_node_no_sockets_left(nginx: Nginx) -> None:
     waiting = time_wait(nginx.plain), time_wait(nginx.tls)  # of this fixture
     before = len(nginx.log("access.log").splitlines())
-    for _ in range(10):
+    for _any in range(10):
         assert nginx.ask(path="/healthz").ok
         assert nginx.ask(path="/large").ok
         assert nginx.ask("https").ok

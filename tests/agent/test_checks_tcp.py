@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from pyroute2 import IPRoute
 
-from ansible_collections.l4lb.xdp.plugins.module_utils._config import HealthCheck
+from ansible_collections.l4lb.xdp.plugins.module_utils._config_health import HealthCheck
 from l4lb_agent.checks import Target
 from l4lb_agent.checks.wire import SO_MARK, Wire
 
@@ -52,8 +52,8 @@ def test_nobody_listens(address: str) -> None:
 
 def test_a_host_that_is_silent() -> None:
     with contextlib.ExitStack() as stack:
-        _, port = stack.enter_context(listening(backlog=0))
-        for _ in range(4):  # the queue is full: further SYN are dropped
+        _any, port = stack.enter_context(listening(backlog=0))
+        for _any in range(4):  # the queue is full: further SYN are dropped
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(("127.0.0.1", port))
@@ -64,7 +64,7 @@ def test_a_host_that_is_silent() -> None:
 
 def test_the_application_hears_nothing_of_it() -> None:
     with listening() as (listener, port):
-        for _ in range(20):
+        for _any in range(20):
             assert answer_of(TCP, Target("127.0.0.1", port)).ok
         with socket.create_connection(("127.0.0.1", port)) as client:
             accepted, peer = listener.accept()
@@ -79,7 +79,7 @@ def test_nothing_is_left_behind() -> None:
         target = Target("127.0.0.1", port)
         assert (await asked(TCP, target)).ok
         before = open_files()
-        for _ in range(50):
+        for _any in range(50):
             assert (await asked(TCP, target)).ok
         assert open_files() == before
 
@@ -164,9 +164,9 @@ def test_no_free_port_is_no_answer(source: str | None) -> None:
     async def work() -> None:
         Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("40000 40003")
         with contextlib.ExitStack() as stack:
-            _, port = stack.enter_context(listening(port=80))
-            _, other = stack.enter_context(listening(port=81))
-            for _ in range(4):
+            _any, port = stack.enter_context(listening(port=80))
+            _any, other = stack.enter_context(listening(port=81))
+            for _any in range(4):
                 held = stack.enter_context(socket.socket())
                 held.connect(("127.0.0.1", port))
             answer = await asked(TCP, Target("127.0.0.1", port, 0, source))
@@ -240,7 +240,7 @@ def test_a_node_that_was_stopped_does_not_blame_who_may_have_answered() -> None:
 
 def test_a_defect_of_ours_is_logged_and_no_answer(caplog: pytest.LogCaptureFixture) -> None:
     impossible = HealthCheck("udp", send="", expect="(")
-    answer, _ = answer_from_datagrams(lambda _: [b"pong"], impossible)
+    answer, _any = answer_from_datagrams(lambda _any: [b"pong"], impossible)
     assert (answer.ok, answer.local) == (False, True)
     assert answer.text.startswith("cannot ask: error: missing )")
     assert "check udp of web 192.0.2.71" in caplog.text

@@ -37,6 +37,7 @@ def l4lb(tmp_path: Path) -> Run:
             capture_output=True,
             text=True,
             env={**os.environ, "PYTHONPATH": PATHS, **environment},
+            check=False,
         )
 
     return run
@@ -82,7 +83,9 @@ def test_status_loads_no_bcc(tmp_path: Path) -> None:
         "assert 'bcc' not in sys.modules and 'pyroute2' not in sys.modules"
     )
     environment = {**os.environ, "PYTHONPATH": PATHS}
-    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, check=False
+    )
     assert ran.returncode == 0, ran.stderr.decode()
 
 
@@ -176,7 +179,7 @@ def _completed(line: str) -> list[str]:
         "COMP_POINT": str(len(line)),
     }
     command = ["bash", "-c", f"{sys.executable} -m l4lb_agent.cli 8>&1 >/dev/null 2>&1"]
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True)
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     return sorted(word for word in ran.stdout.split("\n") if word and not word.startswith("-"))
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.l4lb.xdp.plugins.module_utils._config import HealthCheck
+from ansible_collections.l4lb.xdp.plugins.module_utils._config_health import HealthCheck
 from l4lb_agent.checks import Answer
 from l4lb_agent.judge import Judge, Judgement
 
@@ -179,7 +179,7 @@ def test_readers_always_see_the_same_backends() -> None:
         while not stop.is_set():
             seen = judge.judgements()
             count = len(seen)
-            if sum(1 for _ in seen.items()) != count or count not in (1, 2):
+            if sum(1 for _any in seen.items()) != count or count not in (1, 2):
                 wrong.append(count)
 
     reader = threading.Thread(target=read)

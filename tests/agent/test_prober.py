@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.l4lb.xdp.plugins.module_utils._config import HealthCheck
+from ansible_collections.l4lb.xdp.plugins.module_utils._config_health import HealthCheck
 from l4lb_agent.checks import Answer, Subject, Target
 from l4lb_agent.prober import Prober
 
@@ -30,7 +30,7 @@ def tcp(interval: float = TICK, timeout: float = TICK) -> HealthCheck:
 class Heard:
     """Answers as they come."""
 
-    def __init__(self, keep: Callable[[Answer], bool] = lambda _: False) -> None:
+    def __init__(self, keep: Callable[[Answer], bool] = lambda _any: False) -> None:
         self.answers: list[tuple[float, Subject, Answer]] = []
         self._keep = keep
 
@@ -40,7 +40,7 @@ class Heard:
 
     async def until(self, count: int, of: Subject | None = None) -> None:
         """Waits until so many answers have come, of one subject or all."""
-        while sum(of is None or subject == of for _, subject, _ in self.answers) < count:
+        while sum(of is None or subject == of for _any, subject, _any in self.answers) < count:
             await asyncio.sleep(TICK / 10)
 
 
@@ -63,7 +63,7 @@ def run(work: Callable[[], Any]) -> None:
 def targets(count: int) -> Any:
     """So many targets where somebody listens."""
     with contextlib.ExitStack() as stack:
-        ports = [stack.enter_context(listening())[1] for _ in range(count)]
+        ports = [stack.enter_context(listening())[1] for _any in range(count)]
         yield [Target("127.0.0.1", port) for port in ports]
 
 
@@ -74,11 +74,11 @@ def test_rounds_are_at_multiples_of_the_interval() -> None:
             async with prober(heard) as asking:
                 asking.watch([subject])
                 await heard.until(30)
-            times = [when for when, _, _ in heard.answers]
+            times = [when for when, _any, _any in heard.answers]
             rounds = [(when - times[0]) / TICK for when in times]
             assert statistics.median(abs(each - round(each)) for each in rounds) < 0.1
             assert len({round(each) for each in rounds}) == len(rounds)
-            assert all(answer.ok for _, _, answer in heard.answers)
+            assert all(answer.ok for _any, _any, answer in heard.answers)
 
     run(work)
 
@@ -92,7 +92,7 @@ def test_first_rounds_are_spread_over_the_interval() -> None:
                 began = asyncio.get_running_loop().time()
                 asking.watch(subjects)
                 await heard.until(200)
-            first = {subject.backend: when for when, subject, _ in reversed(heard.answers)}
+            first = {subject.backend: when for when, subject, _any in reversed(heard.answers)}
             assert len(first) == 200
             quarters = [sum(int((w - began) * 4) == i for w in first.values()) for i in range(4)]
             assert min(quarters) > 20, quarters  # 50 each, but for chance
@@ -115,7 +115,7 @@ def test_targets_in_turn() -> None:
                 stack.callback(servers[-1].close)
             ports = [each.sockets[0].getsockname()[1] for each in servers]
             check = HealthCheck("http", path="/", interval=TICK, timeout=TICK)  # type: ignore[arg-type]
-            heard = Heard(keep=lambda _: len(heard.answers) in (2, 3))
+            heard = Heard(keep=lambda _any: len(heard.answers) in (2, 3))
             async with prober(heard) as asking:
                 asking.watch([subject_of(check, *(Target("127.0.0.1", port) for port in ports))])
                 await heard.until(7)
@@ -129,7 +129,7 @@ def test_one_probe_of_a_subject_at_once_and_no_round_lost_to_a_timeout() -> None
     """Each probe takes the whole interval, and the next begins when it ends."""
 
     async def work() -> None:
-        with listening() as (_, port):
+        with listening() as (_any, port):
             check = HealthCheck("http", path="/", interval=TICK, timeout=TICK)  # type: ignore[arg-type]
             heard = Heard()
             async with prober(heard) as asking:
@@ -140,17 +140,17 @@ def test_one_probe_of_a_subject_at_once_and_no_round_lost_to_a_timeout() -> None
                     most = max(most, open_files() - before)
                     await asyncio.sleep(TICK / 10)
             assert most <= 2  # its socket, and the set of sockets
-            times = [when for when, _, _ in heard.answers]
+            times = [when for when, _any, _any in heard.answers]
             gaps = [later - earlier for earlier, later in zip(times, times[1:])]
             assert statistics.median(gaps) < 1.5 * TICK
-            assert {answer.ok for _, _, answer in heard.answers} == {False}
+            assert {answer.ok for _any, _any, answer in heard.answers} == {False}
 
     run(work)
 
 
 def test_slow_ones_delay_no_other() -> None:
     async def work() -> None:
-        with listening() as (_, silent), targets(1) as (target,):
+        with listening() as (_any, silent), targets(1) as (target,):
             slow = HealthCheck("http", path="/", interval=5, timeout=5)
             never = [
                 subject_of(slow, Target("127.0.0.1", silent), backend=f"slow{i}")
@@ -161,9 +161,9 @@ def test_slow_ones_delay_no_other() -> None:
             async with prober(heard) as asking:
                 asking.watch([*never, quick])
                 await heard.until(40, of=quick)
-            times = [when for when, subject, _ in heard.answers if subject == quick]
+            times = [when for when, subject, _any in heard.answers if subject == quick]
             assert (times[-1] - times[0]) / 39 < 1.5 * TICK
-            assert {subject.backend for _, subject, _ in heard.answers} == {"quick"}
+            assert {subject.backend for _any, subject, _any in heard.answers} == {"quick"}
 
     run(work)
 
@@ -179,7 +179,7 @@ def test_watch_leaves_alone_what_did_not_change() -> None:
                     await heard.until(2 * i + 2, of=same)
                     again = subject_of(tcp(), target, backend="same")
                     asking.watch([again, subject_of(tcp(), target, backend=f"other{i}")])
-            times = [when for when, subject, _ in heard.answers if subject == same]
+            times = [when for when, subject, _any in heard.answers if subject == same]
             rounds = [(when - times[0]) / TICK for when in times]
             assert statistics.median(abs(each - round(each)) for each in rounds) < 0.1
 
@@ -202,7 +202,7 @@ def test_nothing_is_heard_of_what_is_not_watched_any_more() -> None:
                 asking.watch([moved])
                 heard.answers.clear()
                 await heard.until(5, of=moved)
-            assert {subject.targets for _, subject, _ in heard.answers} == {(second,)}
+            assert {subject.targets for _any, subject, _any in heard.answers} == {(second,)}
 
     run(work)
 
@@ -217,7 +217,7 @@ def test_what_is_not_to_be_asked_is_not() -> None:
             async with prober(heard) as asking:
                 asking.watch([nothing, nowhere, asked])
                 await heard.until(5, of=asked)
-            assert {subject.backend for _, subject, _ in heard.answers} == {"asked"}
+            assert {subject.backend for _any, subject, _any in heard.answers} == {"asked"}
 
     run(work)
 
@@ -239,7 +239,7 @@ def test_a_listener_that_fails_does_not_end_the_rounds(caplog: pytest.LogCapture
 
 def test_closing_leaves_no_socket_open() -> None:
     async def work() -> None:
-        with listening() as (_, port):
+        with listening() as (_any, port):
             slow = HealthCheck("http", path="/", interval=TICK, timeout=5)  # type: ignore[arg-type]
             async with prober(Heard()) as asking:
                 asking.watch([])

@@ -64,7 +64,7 @@ class Host:
         self._address("del", name, prefix)
 
     def _address(self, command: str, name: str, prefix: str) -> None:
-        address, _, length = prefix.partition("/")
+        address, _slash, length = prefix.partition("/")
         with self.netlink() as ip:
             ip.addr(
                 command,

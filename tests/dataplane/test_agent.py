@@ -167,7 +167,7 @@ def test_a_service_that_is_gone_is_announced_no_more(agency: Agency) -> None:
 def test_without_routes_nobody_falls_and_they_come_back(agency: Agency) -> None:
     with agency.fleet.node.inside():
         assert _probe.remove()
-        until(lambda: agency.fleet.probes.intact())
+        until(agency.fleet.probes.intact)
 
     before = {each["address"]: each["asked"] for each in agency.status()["backends"]}
     until(lambda: all(e["asked"] > before[e["address"]] for e in agency.status()["backends"]))

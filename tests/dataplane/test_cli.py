@@ -49,7 +49,7 @@ def test_services_with_traffic_and_what_the_agent_says(
         addresses={VIP4: {"announced": True, "reasons": []}},
     )
     node.backend_of(syn(20000))
-    status, text, _ = l4lb("services", "tcp0", "--json")
+    status, text, _any = l4lb("services", "tcp0", "--json")
     (service,) = json.loads(text)
     assert status == WELL
     assert (service["packets"], service["announced"], service["reasons"]) == (1, True, [])
@@ -68,14 +68,14 @@ def test_backends_are_the_kernels_where_no_agent_is(node: Node, l4lb: Run) -> No
 
 def test_status_without_an_agent_tells_what_the_kernel_goes_on_with(node: Node, l4lb: Run) -> None:
     node.serve(A, B)
-    status, text, _ = l4lb("status")
+    status, text, _any = l4lb("status")
     assert status == ABSENT
     assert "4 services, 1 pools, 2 of 2 backends get new flows" in text
 
 
 def test_top_counts_an_interval(node: Node, l4lb: Run) -> None:
     node.serve(A)
-    status, text, _ = l4lb("top", "--once", "--interval", "0.1", "--json")
+    status, text, _any = l4lb("top", "--once", "--interval", "0.1", "--json")
     found = json.loads(text)
     assert status == WELL
     assert {row["name"] for row in found["services"]} == {"tcp0", "tcp1", "udp0", "udp1"}
@@ -85,10 +85,11 @@ def test_top_counts_an_interval(node: Node, l4lb: Run) -> None:
 
 def test_explain_says_the_way_and_ends_by_the_verdict(node: Node, l4lb: Run) -> None:
     node.serve(A)
-    status, text, _ = l4lb("explain", "--interface", "eth0", "tcp", f"{CLIENT4}:4000", f"{VIP4}:80")
+    ends = f"{CLIENT4}:4000", f"{VIP4}:80"
+    status, text, _any = l4lb("explain", "--interface", "eth0", "tcp", *ends)
     assert status == WELL
     assert f"=> sent to {A}" in text
-    status, text, _ = l4lb("explain", "tcp", f"{CLIENT4}:4000", f"{VIP4}:81", "--json")
+    status, text, _any = l4lb("explain", "tcp", f"{CLIENT4}:4000", f"{VIP4}:81", "--json")
     assert status == WRONG
     assert json.loads(text)["verdict"] == "drop_unserved"
 

@@ -18,7 +18,7 @@ import pytest
 from pyroute2 import IPRoute
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import (
-    _apply,
+    _applied,
     _bpf,
     _health,
     _program,
@@ -53,7 +53,7 @@ class Bench:
 
     @property
     def fleet(self) -> Fleet:
-        return parse(**(_apply.applied_services(self.options.state_dir) or {}))
+        return parse(**(_applied.applied_services(self.options.state_dir) or {}))
 
     def turn(self, turns: int = 1, **known: Any) -> Findings:
         """As the steward does it, twice a second. known: what else it gives the gate."""

@@ -110,7 +110,7 @@ def test_death_at_every_write_leaves_old_or_new_and_any_next_run_converges(node:
             died = die_applying(new, node, dies_at)
             for pool, ring in steering(node).items():
                 assert ring in (wanted[old].get(pool), wanted[new].get(pool))
-            content = _applied.load(node.state_dir / _apply.SERVICES_FILE)
+            content = _applied.load(node.state_dir / _applied.SERVICES_FILE)
             assert content in (old.as_dict(), new.as_dict())
             _apply.apply_fleet(successor, node.tables, node.state_dir)
             assert steering(node) == wanted[successor]
@@ -317,7 +317,7 @@ def test_node_that_lost_its_file_keeps_what_is_not_named(make_node: Callable[...
     node = make_node()
     services = [SERVICE, {**SERVICE, "name": "tls", "port": 443, "pool": "other"}]
     node.apply(BASE, services)
-    (node.state_dir / _apply.SERVICES_FILE).unlink()
+    (node.state_dir / _applied.SERVICES_FILE).unlink()
     new = [{**SERVICE, "name": "new", "port": 81}]
     before = steering(node)
     run = _apply.apply_services({}, new, False, node.pins, SOURCE, node.state_dir)

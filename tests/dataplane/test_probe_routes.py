@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _links, _probe
-from ansible_collections.l4lb.xdp.plugins.module_utils._config import HealthCheck
+from ansible_collections.l4lb.xdp.plugins.module_utils._config_health import HealthCheck
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._probe import ProbeError, Probes
 from l4lb_agent.checks import Subject, Target, ask

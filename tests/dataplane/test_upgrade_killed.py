@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import (
+    _applied,
     _apply,
     _bpf,
     _program,
@@ -243,7 +244,7 @@ def test_rollback_after_a_reboot_takes_the_kept_sources(node: Upgraded) -> None:
 
 
 def _services(node: Upgraded) -> tuple[Any, Any]:
-    saved = _apply.applied_services(node.state_dir)
+    saved = _applied.applied_services(node.state_dir)
     assert saved
     return saved["pools"], saved["services"]
 

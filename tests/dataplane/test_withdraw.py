@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from scapy.layers.inet import TCP
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _apply, _links, _node_state
+from ansible_collections.l4lb.xdp.plugins.module_utils import _applied, _apply, _links, _node_state
 from ansible_collections.l4lb.xdp.plugins.module_utils._apply import apply_services
 from ansible_collections.l4lb.xdp.plugins.module_utils._node_state import (
     NodeState,
@@ -141,7 +141,7 @@ def test_agent_that_does_not_withdraw_leaves_everything(
 ) -> None:
     real = _node_state.withdraw
     monkeypatch.setattr(_node_state, "withdraw", lambda *given: real(*given, patience=0.5))
-    before = (node.state_dir / _apply.SERVICES_FILE).read_text()
+    before = (node.state_dir / _applied.SERVICES_FILE).read_text()
     with (
         agent(node, run_dir, obeys=False),
         pytest.raises(WithdrawError, match=rf"nothing was changed: .*{OTHER}.*l4lb status"),
@@ -149,7 +149,7 @@ def test_agent_that_does_not_withdraw_leaves_everything(
         apply(STAYS)
     assert forwards(node, OTHER)
     assert withheld(node) == ()
-    assert (node.state_dir / _apply.SERVICES_FILE).read_text() == before
+    assert (node.state_dir / _applied.SERVICES_FILE).read_text() == before
     assert not apply(STAYS, GOES).changed
 
 

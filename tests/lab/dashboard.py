@@ -14,7 +14,7 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +114,7 @@ def prometheus(
     directory: Path,
     listen: str,
     interval: int = 2,
-    enter: list[str] = [],  # noqa: B006
+    enter: Sequence[str] = (),
 ) -> Iterator[Asker]:
     """A real Prometheus, with the role's rules, that scrapes agents. targets: name -> address:port;
     enter: the words of a command that runs another in the namespace that reaches them.

@@ -143,8 +143,8 @@ class Long(Exchange):
         elif took > GAP:
             say("gap", id=self.id, server=server, seconds=round(took, 3))
 
-    def connection_lost(self, error: Exception | None) -> None:
-        self.end(type(error).__name__ if error else "closed")
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.end(type(exc).__name__ if exc else "closed")
 
     def end(self, why: str) -> None:
         if self.over:
@@ -171,9 +171,9 @@ class Short(Exchange):
         if not self.answer.done():
             self.answer.set_result(server)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         if not self.answer.done():
-            self.answer.set_exception(error or ConnectionError("closed"))
+            self.answer.set_exception(exc or ConnectionError("closed"))
 
 
 class Port(asyncio.DatagramProtocol):
@@ -188,7 +188,7 @@ class Port(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, _source: object) -> None:
         self.waiting.pop(int(data.split()[-1]), None)
 
-    def error_received(self, error: OSError) -> None:
+    def error_received(self, exc: OSError) -> None:
         """An ICMP error: the datagram will be counted as lost when its time is over."""
 
 

@@ -101,7 +101,7 @@ def test_option_is_what_its_default_is(role: str, entry: str, option: str) -> No
     if is_literal:
         assert "default" in spec or spec["type"] in ("list", "dict"), "the default is not told"
         assert isinstance(value, TYPES[spec["type"]])
-        assert type(value) is not bool or spec["type"] == "bool"
+        assert not isinstance(value, bool) or spec["type"] == "bool"
         assert value in spec.get("choices", [value])
     if spec["type"] == "list":
         assert spec["elements"] in TYPES

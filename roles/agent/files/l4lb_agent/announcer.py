@@ -93,7 +93,8 @@ class Announcer:
     def current(self) -> tuple[frozenset[str], bool]:
         """The addresses that the file announces, and whether as draining."""
         routes = _ROUTE.findall(self._text() or "")
-        return frozenset(address for address, _rest in routes), any(rest[:-1] for _, rest in routes)
+        draining = any(rest[:-1] for _address, rest in routes)
+        return frozenset(address for address, _rest in routes), draining
 
     def announce(self, addresses: Collection[str], draining: bool) -> bool:
         """Brings BIRD to announce these and no others; when it returns, BIRD does.

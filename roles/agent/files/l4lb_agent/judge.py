@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from ansible_collections.l4lb.xdp.plugins.module_utils._config import HealthCheck
+from ansible_collections.l4lb.xdp.plugins.module_utils._config_health import HealthCheck
 from l4lb_agent.checks import Answer, Key
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ansible_collections.l4lb.xdp.plugins.module_utils._config import HealthCheck
+from ansible_collections.l4lb.xdp.plugins.module_utils._config_health import HealthCheck
 
 Key = tuple[str, str]
 """Pool name, and the backend's canonical address."""

@@ -54,7 +54,7 @@ class _Set:
 
     def _look(self) -> None:
         """All that have something to tell: none must wait until its deadline has passed."""
-        for fd, _ in self.epoll.poll(0, len(self.wires) + 1):
+        for fd, _events in self.epoll.poll(0, len(self.wires) + 1):
             wire = self.wires.get(fd)
             if wire is not None:
                 wire.wake(True)
