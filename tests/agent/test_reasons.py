@@ -54,6 +54,7 @@ def test_too_few_backends() -> None:
         ),
         ("mode", f"eth0 runs the balancer in mode generic, not native: {looks.ATTACH}"),
         ("maps", f"the kernel does not hold pool web as it was applied: {looks.APPLY}"),
+        ("maps", "the maps cannot be opened: no kernel headers"),
         ("next_hop", "no next hop: 192.0.2.71 is reached directly by eth0, whose link address ..."),
         ("next_hop", "backend 192.0.2.71: the route there is of type blackhole"),
         ("source", "backend 192.0.2.71: the node has no source_ipv4 (l4lb.xdp.program)"),

@@ -20,7 +20,7 @@ _WORDS = (
         r"XDP program|program is pinned|^there is no interface|^the program balances by other",
     ),
     ("program", r"^cannot look at the program"),
-    ("maps", r"^the kernel does not hold"),
+    ("maps", r"^the kernel does not hold|^the maps cannot be opened"),
     ("next_hop", r"^no next hop|: the route there is of type"),
     ("source", r"the node has no source_ipv"),
     ("proof", r"^the program does not send"),
