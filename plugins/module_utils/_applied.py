@@ -8,14 +8,18 @@ Private to the collection. The restore unit brings a node back from these files 
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 
 STATE_DIR = "/var/lib/l4lb"
 SERVICES_FILE = "services.json"
+
+T = TypeVar("T")
 
 
 class AppliedError(L4lbError):
@@ -30,6 +34,26 @@ def load(path: Path) -> Any:
         return None
     except (OSError, ValueError, RecursionError) as error:
         raise AppliedError(f"cannot read {path} ({error}): remove it and apply again") from error
+
+
+def read(path: Path, parse: Callable[[Any], T], what: str, remedy: str) -> T | None:
+    """What `parse` makes of the file's content; None when there is no such file.
+
+    parse: raises KeyError, TypeError or ValueError for what is not `what`. Raises AppliedError with
+    the remedy then.
+    """
+    content = load(path)
+    if content is None:
+        return None
+    try:
+        return parse(content)
+    except (KeyError, TypeError, ValueError) as error:
+        raise AppliedError(f"cannot use {path}: it is not {what} ({error}): {remedy}") from error
+
+
+def is_integer(value: Any, low: int, high: float = math.inf) -> bool:
+    """Whether it is an integer from low to high; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
 def save(path: Path, content: Any) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import (
     _applied,
@@ -84,17 +84,13 @@ def load(state_dir: Path) -> Healths:
 
 def known(state_dir: Path) -> Healths | None:
     """As `load`; None where nothing was ever decided."""
-    path = state_dir / HEALTH_FILE
-    content = _applied.load(path)
-    if content is None:
-        return None
-    try:
-        return dict(_read(entry) for entry in content["backends"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise AppliedError(
-            f"cannot use {path}: it is not a list of backends ({error}): remove it (health is what "
-            "the kernel holds then, and up after a reboot) and restart l4lb-agent"
-        ) from error
+    return _applied.read(
+        state_dir / HEALTH_FILE,
+        lambda content: dict(_read(entry) for entry in content["backends"]),
+        "a list of backends",
+        "remove it (health is what the kernel holds then, and up after a reboot) and restart "
+        "l4lb-agent",
+    )
 
 
 def save(state_dir: Path, healths: Mapping[Key, Health]) -> bool:
@@ -126,15 +122,11 @@ def _read(entry: Any) -> tuple[Key, Health]:
         raise ValueError(f"address {key[1]!r} is to be written {canonical(key[1])}")
     if health.health not in HEALTHS:
         raise ValueError(f"health {health.health!r} of {key[1]}: one of {', '.join(HEALTHS)}")
-    if not _is_integer(health.share) or not 1 <= health.share <= 100:
+    if not _applied.is_integer(health.share, 1, 100):
         raise ValueError(f"share {health.share!r} of {key[1]}: from 1 to 100")
-    if not _is_integer(health.since) or health.since < 0:
+    if not _applied.is_integer(health.since, 0):
         raise ValueError(f"since {health.since!r} of {key[1]}")
     return key, health
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 # --- what it makes of a fleet ---
@@ -160,6 +152,10 @@ def _weighed(backend: Backend, health: Health | None) -> Backend:
     return replace(backend, weight=max(1, (backend.weight * health.share + 50) // 100))
 
 
+@overload
+def down(healths: Mapping[Key, Health]) -> frozenset[Key]: ...
+@overload
+def down(healths: None) -> None: ...
 def down(healths: Mapping[Key, Health] | None) -> frozenset[Key] | None:
     """Those that are down, as `_plan.make` takes it."""
     if healths is None:

@@ -17,7 +17,6 @@ from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _agent_status, _applied
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import canonical, order
-from ansible_collections.l4lb.xdp.plugins.module_utils._applied import AppliedError
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._reader import few
 
@@ -32,7 +31,9 @@ LEASE = 30.0
 SETTLING = 3.0
 """Seconds from the file to what BIRD does, where nobody says that it is done."""
 
-_ROUTE = re.compile(r"^\s*route (\S+)/(?:32|128) unreachable", re.MULTILINE)
+ROUTE = re.compile(r"^\s*route (\S+)/(?:32|128) unreachable(.*)$", re.MULTILINE)
+"""A line of ANNOUNCE_FILE: the address, and what is said of it besides."""
+
 _PAUSE = 0.1
 
 
@@ -56,17 +57,13 @@ def load(state_dir: Path) -> NodeState:
 
     Raises AppliedError for a file that `save` did not write.
     """
-    path = state_dir / NODE_FILE
-    content = _applied.load(path)
-    if content is None:
-        return NodeState()
-    try:
-        return _read(content)
-    except (KeyError, TypeError, ValueError) as error:
-        raise AppliedError(
-            f"cannot use {path}: it is not a node's state ({error}): remove it (the node announces "
-            "then) and set the state again with l4lb.xdp.node"
-        ) from error
+    found = _applied.read(
+        state_dir / NODE_FILE,
+        _read,
+        "a node's state",
+        "remove it (the node announces then) and set the state again with l4lb.xdp.node",
+    )
+    return found or NodeState()
 
 
 def save(state_dir: Path, state: NodeState) -> bool:
@@ -151,7 +148,7 @@ def _listed(addresses: Collection[str], run_dir: Path, now: float) -> Collection
     """
     path = run_dir / ANNOUNCE_FILE
     try:
-        told = set(_ROUTE.findall(path.read_text(encoding="utf-8")))
+        told = {address for address, _more in ROUTE.findall(path.read_text(encoding="utf-8"))}
         if now - path.stat().st_mtime < SETTLING:
             return addresses
     except FileNotFoundError:
@@ -187,7 +184,7 @@ def _read(content: Any) -> NodeState:
     state = NodeState(content["state"], content["since"], tuple(content["withheld"]))
     if state.state not in STATES:
         raise ValueError(f"state {state.state!r}: one of {', '.join(STATES)}")
-    if not isinstance(state.since, int) or isinstance(state.since, bool) or state.since < 0:
+    if not _applied.is_integer(state.since, 0):
         raise ValueError(f"since {state.since!r}")
     for address in state.withheld:
         if address != canonical(address):

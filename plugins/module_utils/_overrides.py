@@ -9,7 +9,6 @@ each on its own. `overridden` is that rule, and the only place that has it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _applied
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import canonical
-from ansible_collections.l4lb.xdp.plugins.module_utils._applied import AppliedError
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import (
     MAX_WEIGHT,
     STATES,
@@ -49,17 +47,14 @@ Overrides = dict[tuple[str, str], Override]
 
 def load(state_dir: Path) -> Overrides:
     """The overrides of this node. Raises AppliedError for a file that `save` did not write."""
-    path = state_dir / OVERRIDES_FILE
-    content = _applied.load(path)
-    if content is None:
-        return {}
-    try:
-        return dict(_read(entry) for entry in content["backends"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise AppliedError(
-            f"cannot use {path}: it is not a list of overridden backends ({error}): remove it "
-            "(inventory is right then) and run l4lb.xdp.services, then set again what it held"
-        ) from error
+    found = _applied.read(
+        state_dir / OVERRIDES_FILE,
+        lambda content: dict(_read(entry) for entry in content["backends"]),
+        "a list of overridden backends",
+        "remove it (inventory is right then) and run l4lb.xdp.services, then set again what it "
+        "held",
+    )
+    return found or {}
 
 
 def save(state_dir: Path, overrides: Overrides) -> bool:
@@ -165,11 +160,7 @@ def _read(entry: Any) -> tuple[tuple[str, str], Override]:
         raise ValueError(f"address {key[1]!r} is to be written {canonical(key[1])}")
     if override.state not in (None, *STATES):
         raise ValueError(f"state {override.state!r} of {key[1]}: one of {', '.join(STATES)}")
-    weighs = override.weight is None or _is_integer(override.weight, 1, MAX_WEIGHT)
-    if not weighs or not _is_integer(override.since, 0):
+    weighs = override.weight is None or _applied.is_integer(override.weight, 1, MAX_WEIGHT)
+    if not weighs or not _applied.is_integer(override.since, 0):
         raise ValueError(f"weight or since of {key[1]}: {override.weight!r}, {override.since!r}")
     return key, override
-
-
-def _is_integer(value: Any, low: int, high: float = math.inf) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high

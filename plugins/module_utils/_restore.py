@@ -36,7 +36,7 @@ def restore(state_dir: Path) -> list[str]:
 def _restore(state_dir: Path) -> list[str]:
     done = [f"address {text}" for text in _links.restore_addresses(str(state_dir))]
     for name in _wanted.NAMES:
-        wanted = _wanted.recall(state_dir / f"program-{name}.json")
+        wanted = _wanted.recall(_wanted.file_of(name, state_dir))
         if wanted is None:
             continue
         loaded = _program.prepare(wanted)

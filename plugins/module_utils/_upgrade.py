@@ -339,7 +339,7 @@ def _go_on(
 
 def applied(state_dir: Path) -> Wanted:
     """What l4lb.xdp.program applied here. Raises UpgradeError when that was never."""
-    wanted = _wanted.recall(state_dir / "program-balancer.json")
+    wanted = _wanted.recall(_wanted.file_of("balancer", state_dir))
     if wanted is None:
         raise UpgradeError(
             f"no balancer was applied on this node (nothing in {state_dir}): run l4lb.xdp.site "

@@ -56,7 +56,7 @@ class Wanted:
         return self.source / f"{self.name}.c"
 
     def file(self, state_dir: Path) -> Path:
-        return state_dir / f"program-{self.name}.json"
+        return file_of(self.name, state_dir)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for the file that restore reads."""
@@ -81,6 +81,11 @@ class Wanted:
                 "sizes": Sizes(**data["sizes"]),
             }
         )
+
+
+def file_of(name: str, state_dir: Path) -> Path:
+    """Where it stands what the program of that name should be."""
+    return state_dir / f"program-{name}.json"
 
 
 def wanted_of(arguments: Mapping[str, Any]) -> Wanted:

@@ -9,12 +9,16 @@ node eth0 --- node [router] one --- eth0 one
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _program
 from ansible_collections.l4lb.xdp.plugins.module_utils._probe import Probes, mark
@@ -164,3 +168,22 @@ class Fleet:
             self.stop(name)
         for host in (self.node, self.router, *self.reals.values()):
             host.close()
+
+
+@contextmanager
+def sniffed(fleet: Fleet) -> Iterator[list[Packet]]:
+    """The frames that the router gets of the node in the body; filled in when it ends."""
+    frames: list[Packet] = []
+    with fleet.router.inside():
+        tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))  # ETH_P_ALL
+    with tap:
+        tap.bind(("node", 0))
+        tap.setblocking(False)
+        yield frames
+        while True:
+            try:
+                frame, (_interface, _protocol, direction, *_rest) = tap.recvfrom(65536)
+            except BlockingIOError:
+                break
+            if direction != socket.PACKET_OUTGOING:
+                frames.append(Ether(frame))

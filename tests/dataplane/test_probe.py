@@ -15,14 +15,13 @@ from contextlib import contextmanager
 import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
-from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _probe
 
 from .hosts import Host
 from .node import NODE4, NODE6, VIP4, VIP6
-from .probing import BACKENDS, PORT, Fleet
+from .probing import BACKENDS, PORT, Fleet, sniffed
 
 SERVICES = (VIP4, VIP6)
 SILENCE = 0.5
@@ -138,22 +137,10 @@ def test_answer_passes_the_nodes_reverse_path_check(fleet: Fleet, rp_filter: int
 
 def captured(fleet: Fleet, service: str, backend: str) -> list[Packet]:
     """What the router gets of a probe with 5,000 bytes."""
-    with fleet.router.inside():
-        tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))  # ETH_P_ALL
-    with tap:
-        tap.bind(("node", 0))
-        tap.setblocking(False)
-        # Were packets of several segments dropped, TCP would send one at a time, 0.2 s apart.
-        with probing(fleet, service, fleet.mark(backend), socket.SOCK_STREAM, SILENCE) as probe:
-            assert converse(probe, bytes(5000)) == BACKENDS[backend]
-        frames = []
-        while True:
-            try:
-                frame, (_interface, _protocol, direction, *_rest) = tap.recvfrom(65536)
-            except BlockingIOError:
-                break
-            if direction != socket.PACKET_OUTGOING:
-                frames.append(Ether(frame))
+    # Were packets of several segments dropped, TCP would send one at a time, 0.2 s apart.
+    mark, kind = fleet.mark(backend), socket.SOCK_STREAM
+    with sniffed(fleet) as frames, probing(fleet, service, mark, kind, SILENCE) as probe:
+        assert converse(probe, bytes(5000)) == BACKENDS[backend]
     found = [frame for frame in frames if frame.payload.payload.haslayer(TCP)]
     tunnelled = [frame for frame in found if isinstance(frame.payload.payload, (IP, IPv6))]
     assert len(tunnelled) >= 6, "SYN, ACK and 5,000 bytes"

@@ -10,13 +10,12 @@ from collections.abc import Iterator
 import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
-from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _probe
 
 from .node import NODE4, NODE6
-from .probing import BACKENDS, Fleet
+from .probing import BACKENDS, Fleet, sniffed
 from .test_probe import SERVICES, SILENCE, ask, converse, offload, probing, without
 
 PORT = 6080
@@ -49,21 +48,9 @@ def captured(
     fleet: Fleet, service: str, backend: str, kind: socket.SocketKind, size: int
 ) -> list[Packet]:
     """The GUE that the router gets of a probe with so many bytes."""
-    with fleet.router.inside():
-        tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))  # ETH_P_ALL
-    with tap:
-        tap.bind(("node", 0))
-        tap.setblocking(False)
-        with probing(fleet, service, fleet.mark(backend), kind, SILENCE) as probe:
-            assert converse(probe, bytes(size)) == BACKENDS[backend]
-        frames = []
-        while True:
-            try:
-                frame, (_interface, _protocol, direction, *_rest) = tap.recvfrom(65536)
-            except BlockingIOError:
-                break
-            if direction != socket.PACKET_OUTGOING:
-                frames.append(Ether(frame))
+    mark = fleet.mark(backend)
+    with sniffed(fleet) as frames, probing(fleet, service, mark, kind, SILENCE) as probe:
+        assert converse(probe, bytes(size)) == BACKENDS[backend]
     return [f for f in frames if f.payload.payload.haslayer(UDP) and f[UDP].dport == PORT]
 
 

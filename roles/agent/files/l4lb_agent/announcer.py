@@ -36,7 +36,6 @@ RECHECK = 5.0
 """Seconds after which BIRD is asked again what it holds, though nothing was changed."""
 
 _POLL = 0.02
-_ROUTE = re.compile(r"^\s*route (\S+)/(?:32|128) unreachable(.*)$", re.MULTILINE)
 _HELD = re.compile(r"^\d* *-?([0-9A-Fa-f.:]+)/(?:32|128) ", re.MULTILINE)
 _CODE = re.compile(r"^(\d{4})[ -](.*)$", re.MULTILINE)
 _NO_CONNECTION = "Unable to connect"
@@ -92,7 +91,7 @@ class Announcer:
 
     def current(self) -> tuple[frozenset[str], bool]:
         """The addresses that the file announces, and whether as draining."""
-        routes = _ROUTE.findall(self._text() or "")
+        routes = _node_state.ROUTE.findall(self._text() or "")
         draining = any(rest[:-1] for _address, rest in routes)
         return frozenset(address for address, _rest in routes), draining
 

@@ -52,7 +52,7 @@ class Watch:
     def __init__(self, tables: Tables, pins: Path, state_dir: Path) -> None:
         self._map = _bpf.map_info(tables.table("services4").map_fd).id
         self._pin = pins / "balancer"
-        self._file = _wanted.Wanted("balancer", ()).file(state_dir)
+        self._file = _wanted.file_of("balancer", state_dir)
         self._seen: Any = None
         self._wanted: _wanted.Wanted | None = None
 

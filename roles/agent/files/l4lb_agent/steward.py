@@ -26,6 +26,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils import (
     _node_state,
     _overrides,
     _settle,
+    _wanted,
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import order
 from ansible_collections.l4lb.xdp.plugins.module_utils._applied import (
@@ -117,8 +118,8 @@ class Steward:
         self._blind: float | None = None  # since when the maps cannot be opened, and why
         self._why_blind = ""
         self._next_opening = 0.0
-        files = (SERVICES_FILE, _overrides.OVERRIDES_FILE, "program-balancer.json")
-        self._files = Watched([options.state_dir / name for name in files])
+        files = [options.state_dir / name for name in (SERVICES_FILE, _overrides.OVERRIDES_FILE)]
+        self._files = Watched([*files, _wanted.file_of("balancer", options.state_dir)])
         self._schema = options.pins / "schema"
         self._maps: Signature = None
 
@@ -210,19 +211,14 @@ class Steward:
             if each.pool in names and each.state != "removed"
         }
         self._asked = subjects(fleet, indices, sources_of(kernel.tables.settings()))
-        self._lacking = any(
-            (pool.name, backend.address) not in indices
-            for pool in fleet.pools
-            for backend in pool.backends
-        )
         self._unrouted = True
         checks = {
             (pool.name, backend.address): pool.health_check
             for pool in fleet.pools
             for backend in pool.backends
         }
-        down = [key for key, health in self.known.healths.items() if health.health == "down"]
-        self.judge.watch(checks, down)
+        self._lacking = not checks.keys() <= indices.keys()
+        self.judge.watch(checks, _health.down(self.known.healths))
         self.known.fleet, self.known.digest = fleet, digest
 
     def _mend_routes(self) -> None:
@@ -291,15 +287,16 @@ class Steward:
         judged = self.judge.judgements()
         wanted: Healths = {}
         for pool in self.known.fleet.pools:
-            applied = {
-                b.address: self.known.healths.get((pool.name, b.address)) for b in pool.backends
+            held = {
+                b.address: health
+                for b in pool.backends
+                if (health := self.known.healths.get((pool.name, b.address)))
             }
             seen = {
                 b.address: judged[pool.name, b.address].health
                 for b in pool.backends
                 if (pool.name, b.address) in judged
             }
-            held = {address: health for address, health in applied.items() if health}
             for address, health in policy.decide(pool, seen, held, now).items():
                 wanted[pool.name, address] = health
         return wanted
@@ -327,7 +324,7 @@ class Steward:
         Of what is announced, one that nobody has asked yet counts: a check that is new refutes
         nothing. So does one that is kept in the ring against its check (max_unhealthy).
         """
-        judged = self.judge.judgements()
+        judged, down = self.judge.judgements(), _health.down(healths)
         announced = {s.pool for s in self.known.fleet.services if s.address in self.known.announced}
         counts = {}
         for pool in self.known.fleet.pools:
@@ -337,19 +334,18 @@ class Steward:
             if pool.max_unhealthy < 100:
                 well.add("down")
             counts[pool.name] = sum(
-                backend.state in LIVING
-                and _is_up(healths, pool.name, backend.address)
-                and judged[pool.name, backend.address].health in well
+                backend.state in LIVING and key not in down and judged[key].health in well
                 for backend in pool.backends
-                if (pool.name, backend.address) in judged
+                if (key := (pool.name, backend.address)) in judged
             )
         return counts
 
     def _receiving(self, healths: Healths) -> dict[str, int]:
         """How many backends of each pool the ring is to point to."""
+        down = _health.down(healths)
         return {
             pool.name: sum(
-                backend.state == "active" and _is_up(healths, pool.name, backend.address)
+                backend.state == "active" and (pool.name, backend.address) not in down
                 for backend in pool.backends
             )
             for pool in self.known.fleet.pools
@@ -443,8 +439,3 @@ class Steward:
             "proofs": self.kernel.gate.proofs() if self.kernel else {},
             "problems": list(self.problems),
         }
-
-
-def _is_up(healths: Healths, pool: str, address: str) -> bool:
-    health = healths.get((pool, address))
-    return health is None or health.health == "up"
