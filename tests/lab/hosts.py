@@ -15,7 +15,18 @@ import machine
 import network
 import root
 import ssh
-from common import CHECKOUT, LOGS, OWNER, SSH_KEY, STATE, LabError, mounts_below, step, wait_for
+from common import (
+    CHECKOUT,
+    CONNECTIONS,
+    LOGS,
+    OWNER,
+    SSH_KEY,
+    STATE,
+    LabError,
+    mounts_below,
+    step,
+    wait_for,
+)
 from topology import HOSTS, MANAGEMENT, Host, booted, namespaces
 
 BOOT_SECONDS = 60
@@ -134,6 +145,7 @@ def down() -> None:
     for path in (SSH_KEY, SSH_KEY.with_suffix(".pub"), OWNER):
         path.unlink(missing_ok=True)
     shutil.rmtree(STATE / "inventory", ignore_errors=True)
+    shutil.rmtree(CONNECTIONS, ignore_errors=True)
     if STATE.is_dir() and not any(STATE.iterdir()):
         STATE.rmdir()
     refuse_leftovers()
