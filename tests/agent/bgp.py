@@ -155,6 +155,11 @@ class Bird:
         found = self.ask("show", "route", "all", "for", address)
         return found if f"{address}/" in found else ""
 
+    def chosen(self, address: str) -> str:
+        """Of that, what is about the best one."""
+        found = self.ask("show", "route", "primary", "for", address)
+        return found if f"{address}/" in found else ""
+
 
 def _seconds(clock: str) -> float:
     """Of a day; "11:30:11.874"."""

@@ -152,7 +152,8 @@ def test_withdrawn_address_goes_to_the_other_node_only(fleet: Fleet) -> None:
 
 
 def test_static_route_of_last_resort_waits_behind_all_announcements(fleet: Fleet) -> None:
-    last = f"ip route {V4}/32 192.0.2.12 250"
+    documented4, _documented6 = documented("frr static").splitlines()
+    last = documented4.replace("192.0.2.13", "192.0.2.12")
     fleet.router.configure(last)
     try:
         until(lambda: "static" in fleet.protocols(V4))
