@@ -13,6 +13,7 @@ import os
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from pyroute2 import IPRoute
 
 from .node import CLONE_NEWNET
 
+IFA_F_TENTATIVE = 0x40  # linux/if_addr.h
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -71,6 +73,24 @@ class Host:
                 index=ip.link_lookup(ifname=name)[0],
                 address=address,
                 prefixlen=int(length or (128 if ":" in address else 32)),
+            )
+        if command == "add":
+            self._until_usable(address)
+
+    def _until_usable(self, address: str) -> None:
+        """A link that has just come up takes part in IPv6 a moment later; until then the address
+        is tentative, and no route may have it as its source.
+        """
+        deadline = time.monotonic() + 10
+        while self._tentative(address):
+            assert time.monotonic() < deadline, f"{address} stays tentative"
+            time.sleep(0.01)
+
+    def _tentative(self, address: str) -> bool:
+        with self.netlink() as ip:
+            return any(
+                one["flags"] & IFA_F_TENTATIVE and one.get_attr("IFA_ADDRESS") == address
+                for one in ip.get_addr()
             )
 
     def route(self, dst: str, **how: Any) -> None:

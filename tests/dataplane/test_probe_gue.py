@@ -16,7 +16,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils import _probe
 
 from .node import NODE4, NODE6
 from .probing import BACKENDS, Fleet, sniffed
-from .test_probe import SERVICES, SILENCE, ask, converse, offload, probing, without
+from .test_probe import PATIENCE, SERVICES, ask, converse, offload, probing, sent_again, without
 
 PORT = 6080
 
@@ -40,8 +40,9 @@ def test_probe_is_answered_by_its_backend(
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("service", SERVICES)
 def test_segments_that_devices_cut_arrive(fleet: Fleet, service: str, backend: str) -> None:
-    with probing(fleet, service, fleet.mark(backend), socket.SOCK_STREAM, SILENCE) as probe:
+    with probing(fleet, service, fleet.mark(backend), socket.SOCK_STREAM, PATIENCE) as probe:
         assert converse(probe, bytes(5000)) == BACKENDS[backend]
+        assert sent_again(probe) <= 1
 
 
 def captured(
@@ -49,9 +50,16 @@ def captured(
 ) -> list[Packet]:
     """The GUE that the router gets of a probe with so many bytes."""
     mark = fleet.mark(backend)
-    with sniffed(fleet) as frames, probing(fleet, service, mark, kind, SILENCE) as probe:
+    with sniffed(fleet) as frames, probing(fleet, service, mark, kind, PATIENCE) as probe:
+        port = probe.getsockname()[1]
         assert converse(probe, bytes(size)) == BACKENDS[backend]
-    return [f for f in frames if f.payload.payload.haslayer(UDP) and f[UDP].dport == PORT]
+    wrapped = [f for f in frames if f.payload.payload.haslayer(UDP) and f[UDP].dport == PORT]
+    return [frame for frame in wrapped if inner(frame, service).sport == port]
+
+
+def inner(frame: Packet, service: str) -> Packet:
+    """The client's packet."""
+    return (IPv6 if ":" in service else IP)(bytes(frame[UDP].payload))
 
 
 @pytest.mark.parametrize("backend", ["192.0.2.71", "2001:db8:2::71"])
@@ -73,7 +81,7 @@ def test_header_is_the_balancers_and_every_checksum_right(
         assert (outer.src, outer.dst) == (NODE6 if six else NODE4, backend)
         assert udp.sport >= 49152
         assert bool(udp.chksum) == six
-        inner = (IPv6 if ":" in service else IP)(bytes(udp.payload))
+        client = inner(frame, service)
         again = outer.copy()
         del again[UDP].len
         if six:
@@ -81,9 +89,9 @@ def test_header_is_the_balancers_and_every_checksum_right(
         else:
             del again.chksum, again.len
         assert bytes(again) == bytes(outer), "outer lengths and checksums"
-        whole = inner.copy()
+        whole = client.copy()
         for layer in (whole, whole.payload):
             for computed in {"chksum", "len", "plen"} & set(layer.fields):
                 delattr(layer, computed)
-        assert bytes(whole) == bytes(inner), "inner lengths and checksums"
+        assert bytes(whole) == bytes(client), "inner lengths and checksums"
         assert len(outer) <= _probe.MTU + 48
