@@ -103,6 +103,17 @@ struct fragment_header {
 	__be32 id;
 };
 
+/* A length in host order. Linux 6.1 does not know that 16 bits stay 16 bits when they are swapped, and
+ * the compiler does.
+ */
+static __always_inline __u32 host_length(__be16 length)
+{
+	__u64 swapped = bpf_ntohs(length);
+
+	asm volatile("%0 &= 0xffff" : "+r"(swapped));
+	return swapped;
+}
+
 /* Whether two IPv6 addresses are one. */
 static __always_inline int is_same(const __be32 *one, const __be32 *other)
 {
@@ -156,7 +167,7 @@ static __always_inline enum content parse_ipv4(struct cursor *cursor, struct pac
 	packet->protocol = ip->protocol;
 	packet->traffic_class = ip->tos;
 	header = ip->ihl * 4;
-	length = bpf_ntohs(ip->tot_len);
+	length = host_length(ip->tot_len);
 	if (ip->version != 4 || header < sizeof(*ip) || length < header ||
 	    cursor->at + length > cursor->end)
 		return CONTENT_MALFORMED;

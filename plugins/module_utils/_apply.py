@@ -77,7 +77,9 @@ def attach_program(wanted: Wanted, state_dir: Path, dry: bool = False) -> Outcom
 def _would_attach(wanted: Wanted, state_dir: Path) -> Outcome:
     before = [str(each) for each in _program.attachments(wanted).values()]
     loaded = _program.prepare(wanted, dry=True)
-    changed = bool(_program.differs(loaded)) or loaded.changed
+    differing = _program.differs(loaded)
+    _program.require_attachable(wanted, differing)
+    changed = bool(differing) or loaded.changed
     changed = changed or not _wanted.is_remembered(wanted, state_dir)
     after = _wanted_lines(wanted, loaded.info.tag)
     warnings = _seed_warnings(wanted, state_dir)

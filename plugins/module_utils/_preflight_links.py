@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ansible_collections.l4lb.xdp.plugins.module_utils import _link_kinds
+from ansible_collections.l4lb.xdp.plugins.module_utils._link_kinds import Shape
 from ansible_collections.l4lb.xdp.plugins.module_utils._preflight_check import (
     Check,
     Environment,
@@ -111,7 +113,8 @@ class Link:
 
     asked: whether netlink was asked, too, and not only the driver.
     mtu_limited: the MTU that the driver's limit counts for, which is the peer's with veth.
-    xdp_features: as XDP_BASIC. hash_fields: bits as HASHED_PORT, by FLOWS. members: of a bond.
+    xdp_features: as XDP_BASIC. hash_fields: bits as HASHED_PORT, by FLOWS. shape: what it is built
+    from. members: of a bond.
     """
 
     name: str
@@ -123,6 +126,7 @@ class Link:
     channels: Channels | None = None
     offloads: Mapping[str, bool] | None = None
     hash_fields: Mapping[str, int | None] = field(default_factory=dict)
+    shape: Shape | None = None
     members: tuple[Link, ...] = ()
     asked: bool = True
 
@@ -143,8 +147,13 @@ class Link:
 def judge_link(
     link: Link, mode: str, cpus: int, flows: Sequence[str], environment: Environment
 ) -> list[Check]:
-    """All checks of one interface but those of its program and of the paths through it."""
-    checks = [judge_native(link, mode)]
+    """All checks of one interface but those of its program and of the paths through it; one alone
+    when the balancer has no business there.
+    """
+    kind = judge_kind(link, mode)
+    if kind.status == "failed":
+        return [kind]
+    checks = [kind, judge_native(link, mode)]
     for part in link.parts:
         if part is not link:
             checks.append(judge_native(part, mode))
@@ -155,6 +164,12 @@ def judge_link(
             judge_hash_fields(part, flows),
         ]
     return checks
+
+
+def judge_kind(link: Link, mode: str) -> Check:
+    if link.shape is None:
+        return Check("link_kind", link.name, "skipped", "needs pyroute2")
+    return Check("link_kind", link.name, *_link_kinds.judge(link.name, link.shape, mode))
 
 
 def judge_native(link: Link, mode: str) -> Check:

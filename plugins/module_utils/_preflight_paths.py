@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.l4lb.xdp.plugins.module_utils._link_kinds import TAKES_NOTHING
 from ansible_collections.l4lb.xdp.plugins.module_utils._preflight_check import (
     Check,
     counted,
@@ -239,6 +240,14 @@ def _judge_redirect(link: Link, attached: bool, same: bool) -> Check:
             "warning",
             "its peer has neither a program nor GRO: what the program sends by it is lost",
             f"attach a program (one that passes all will do) to the peer of {link.name}",
+        )
+    shape = link.shape
+    if shape and shape.kind in TAKES_NOTHING:
+        lower = shape.lower or "an interface below it"
+        return check(
+            "failed",
+            f"{shape.kind} takes no packets from the program, so backends behind it get nothing",
+            f"lead their routes by {lower}, or set mode: generic",
         )
     if same:
         return check("ok", "packets go out where they come in")

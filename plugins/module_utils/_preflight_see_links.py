@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import (
     _bpf,
+    _link_kinds,
     _links,
     _program,
 )
@@ -74,6 +75,7 @@ def _link(index: int, every: dict[int, Any]) -> Link:
         channels=_ethtool.channels(name),
         offloads=offloads(name),
         hash_fields=_ethtool.hash_fields(name),
+        shape=_link_kinds.shape(index, every),
         members=tuple(
             _link(number, every)
             for number, other in every.items()

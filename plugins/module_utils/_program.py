@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _links
+from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _link_kinds, _links
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import packed
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import (
@@ -220,6 +220,7 @@ def attach(loaded: Loaded) -> list[str]:
     """Attaches where it differs, and pins the program; returns the interfaces that were changed."""
     wanted = loaded.wanted
     changed = differs(loaded)
+    require_attachable(wanted, changed)
     for name in changed:  # nothing is touched when one of them must not be
         with _replaceable(wanted, name):
             pass
@@ -229,6 +230,22 @@ def attach(loaded: Loaded) -> list[str]:
     if changed or not pin.exists():
         _bpf.replace_pin(loaded.fd, pin)
     return changed
+
+
+def require_attachable(wanted: Wanted, interfaces: Iterable[str]) -> None:
+    """Raises ProgramError naming the first of these interfaces on which the balancer cannot do its
+    work, whatever the kernel lets one attach. A real server's program ends tunnels anywhere.
+    """
+    if wanted.name != "balancer":
+        return
+    with _links.netlink() as ip:
+        every = {message["index"]: message for message in ip.get_links()}
+    indexes = {message.get_attr("IFLA_IFNAME"): index for index, message in every.items()}
+    for name in interfaces:
+        seen = _link_kinds.shape(indexes[name], every) if name in indexes else _link_kinds.Shape()
+        judged = _link_kinds.judge(name, seen, wanted.mode)
+        if judged.status == "failed":
+            raise ProgramError(f"{name}: {judged.found}; {judged.remedy}")
 
 
 def _attach_one(loaded: Loaded, name: str) -> None:

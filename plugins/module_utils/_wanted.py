@@ -102,14 +102,18 @@ def wanted_of(arguments: Mapping[str, Any]) -> Wanted:
     least = 0 if arguments["name"] == "decap" else 1
     if not least <= gue_port <= 65535:
         raise WantedError(f"gue_port: {gue_port} is not within {least}..65535")
-    if not arguments["interfaces"]:
+    interfaces = arguments["interfaces"]
+    if not interfaces:
         raise WantedError("interfaces: name at least one")
+    twice = sorted({name for name in interfaces if interfaces.count(name) > 1})
+    if twice:
+        raise WantedError(f"interfaces: {twice[0]} is named twice; name it once")
     for name, length in (("source_ipv4", 4), ("source_ipv6", 16)):
         if arguments[name] and len(packed(_address(name, arguments[name]))) != length:
             raise WantedError(f"{name}: {arguments[name]} is of the other family")
     return Wanted(
         name=arguments["name"],
-        interfaces=tuple(sorted(set(arguments["interfaces"]))),
+        interfaces=tuple(sorted(interfaces)),
         mode=arguments["mode"],
         replace_foreign=arguments["replace_foreign"],
         source=Path(arguments["source"]),

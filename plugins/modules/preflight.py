@@ -104,8 +104,9 @@ checks:
     name:
       description:
         - C(kernel), C(libraries), C(headers), C(privileges), C(bpffs), C(maps), C(memory),
-          C(clock); of interfaces C(interface) (that it exists), C(native_xdp), C(xdp_mtu) (the
-          driver's limit), C(queues), C(offloads), C(hash_fields), C(foreign_program); of addresses
+          C(clock); of interfaces C(interface) (that it exists), C(link_kind) (whether the
+          balancer can work on one of its kind), C(native_xdp), C(xdp_mtu) (the driver's limit),
+          C(queues), C(offloads), C(hash_fields), C(foreign_program); of addresses
           C(service_addresses), C(tunnel_source); of the ways to backends C(routes), C(neighbours),
           C(redirect), C(mtu) (room for the outer header).
       type: str

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def test_healthy_node_has_nothing_to_mend(pins: Path, attach: Any) -> None:
     assert bad == []
     assert [c for c in checks if c["status"] == "skipped"] == []
     names = {check["name"] for check in checks}
-    assert len(names) == 20, "every check but `interface`, which only complains"
+    assert len(names) == 21, "every check but `interface`, which only complains"
 
 
 def test_native_xdp_of_veth_is_told_by_the_kernel(pins: Path) -> None:
@@ -342,3 +343,67 @@ def test_runs_where_no_library_is_installed(pins: Path) -> None:
     assert status(data["checks"], "neighbours") == "skipped"
     assert status(data["checks"], "native_xdp", "eth0") == "ok"
     assert status(data["checks"], "memory") == "ok"
+
+
+@pytest.fixture
+def link_of() -> Iterator[Any]:
+    """Makes interfaces for the test."""
+    made = []
+
+    def make(kind: str, name: str, **fields: Any) -> int:
+        with IPRoute() as ip:
+            ip.link("add", ifname=name, kind=kind, **fields)
+            made.append(ip.link_lookup(ifname=name)[0])
+        return int(made[-1])
+
+    yield make
+    with IPRoute() as ip:
+        for index in reversed(made):
+            ip.link("del", index=index)
+
+
+def test_kinds_of_interfaces_are_told_by_the_kernel(pins: Path, link_of: Any) -> None:
+    link_of("macvlan", "above", link=interface("eth0"))
+    link_of("tuntap", "point", mode="tun")
+    link_of("tuntap", "frames", mode="tap")
+    bridge = link_of("bridge", "br0")
+    port = link_of("veth", "port", peer="other")
+    with IPRoute() as ip:
+        ip.link("set", index=port, master=bridge)
+    names = ["above", "br0", "eth0", "frames", "point", "port"]
+    seen = {name: link.shape for name, link in see_links.links(names).items()}
+    assert {name: shape.kind for name, shape in seen.items() if shape} == {
+        "above": "macvlan",
+        "br0": "bridge",
+        "eth0": "veth",
+        "frames": "tun",
+        "point": "tun",
+        "port": "veth",
+    }
+    assert (seen["above"].lower, seen["port"].master_kind) == ("eth0", "bridge")
+    checks = look(pins, interfaces=names)
+    assert {name: status(checks, "link_kind", name) for name in names} == {
+        "above": "failed",
+        "br0": "failed",
+        "eth0": "ok",
+        "frames": "ok",
+        "point": "failed",
+        "port": "failed",
+    }
+    (check,) = (c for c in checks if (c["name"], c["subject"]) == ("link_kind", "port"))
+    assert "take it out of br0" in check["remedy"]
+
+
+def test_refused_kind_gets_no_program(make_node: Any, link_of: Any) -> None:
+    """Nor does any other interface then: all are looked at before one is touched."""
+    node = make_node()
+    bridge = link_of("bridge", "br0")
+    port = link_of("veth", "port", peer="other")
+    with IPRoute() as ip:
+        ip.link("set", index=port, master=bridge)
+    wanted = node.wanted(interfaces=("eth0", "port"))
+    with pytest.raises(_program.ProgramError, match=r"port: a port of br0.*; take it out of br0"):
+        _program.attach(replace(node.loaded, wanted=wanted))
+    assert _links.xdp("eth0").mode is None
+    decap = replace(wanted, name="decap", interfaces=("port",))
+    _program.require_attachable(decap, decap.interfaces)

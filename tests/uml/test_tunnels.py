@@ -4,47 +4,19 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    not shutil.which("linux.uml"), reason="Debian has no user-mode-linux for this architecture"
-)
+from .machine import needs_uml, told_by
 
-INIT = Path(__file__).resolve().parent / "init.sh"
+pytestmark = needs_uml
 
 
 @pytest.fixture(scope="module")
 def told() -> list[dict[str, Any]]:
-    """What guest.py told, from one boot of user-mode Linux."""
-    machine = subprocess.run(
-        [
-            "linux.uml",
-            "mem=256M",
-            "root=/dev/root",
-            "rootfstype=hostfs",
-            "rootflags=/",
-            "ro",
-            f"init={INIT}",
-            "con=null",
-            "con0=null,fd:1",
-            "quiet",
-        ],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=120,
-        check=False,
-    )
-    lines = machine.stdout.decode(errors="replace").splitlines()
-    answers = [json.loads(line) for line in lines if line.startswith("{")]
-    assert answers, "\n".join(lines[-30:])
-    return answers
+    """What guest.py told, from one boot."""
+    return told_by("guest")
 
 
 @pytest.mark.parametrize(
