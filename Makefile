@@ -74,13 +74,16 @@ lint: bootstrap  ## Style, types, licences, lengths
 test-unit: bootstrap  ## Rings, configuration, plans: no kernel, no root
 	$(bin)/python -m pytest tests/unit
 
+# These have real daemons, sockets and clocks on a machine that does other things, too: what fails is run once more, and listed.
+pytest_twice := $(bin)/python -m pytest --reruns 1 -r aR
+
 .PHONY: test-agent
 test-agent: bootstrap  ## Checks against real servers, BIRD, FRR, the gate, metrics, alerts: the agent's parts (root)
-	$(bin)/python -m pytest tests/agent
+	$(pytest_twice) tests/agent
 
 .PHONY: test-dataplane
 test-dataplane: bootstrap  ## Packets through the real program, and exact bytes out (root)
-	$(bin)/python -m pytest tests/dataplane
+	$(pytest_twice) tests/dataplane
 
 .PHONY: fuzz
 fuzz: export PYTHONPATH := .venv/collections
@@ -89,7 +92,7 @@ fuzz: bootstrap  ## A million mutated frames through the real program (root)
 
 .PHONY: test-tunnels
 test-tunnels: bootstrap  ## The kernel's own tunnels at the far end, in an emulated machine (root)
-	$(bin)/python -m pytest tests/uml
+	$(pytest_twice) tests/uml
 
 .PHONY: test-sanity
 test-sanity: bootstrap  ## ansible-test: sanity, and the unit tests again in its environment
