@@ -55,7 +55,7 @@ static __always_inline enum verdict choose(const struct packet *packet, const st
 	return VERDICT_NONE;
 }
 
-/* What nearly all packets are: TCP or UDP and nothing around it. A copy of the way with nothing on it
+/* What nearly all packets are: TCP, UDP or SCTP and nothing around it. A copy of the way with nothing on it
  * for the others; those are left as they are, without a verdict.
  */
 static __always_inline enum verdict take_plain(struct xdp_md *ctx, const struct settings *node,

@@ -46,7 +46,8 @@ static __always_inline int read_embedded_ports(struct cursor *cursor, struct pac
 {
 	struct ports *ports = cursor->at;
 
-	if (packet->protocol != IPPROTO_TCP && packet->protocol != IPPROTO_UDP)
+	if (packet->protocol != IPPROTO_TCP && packet->protocol != IPPROTO_UDP &&
+	    packet->protocol != IPPROTO_SCTP)
 		return -1;
 	if (!has(cursor, sizeof(*ports)))
 		return -1;

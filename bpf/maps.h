@@ -265,7 +265,7 @@ struct counter {
 struct service_counter {
 	__u64 packets;
 	__u64 bytes;
-	__u64 opens; /* of the packets those that open a connection: TCP SYN */
+	__u64 opens; /* of the packets those that open a connection: TCP SYN, SCTP INIT */
 };
 
 struct name {

@@ -18,6 +18,8 @@
 #define MAX_OPTIONS 3 /* before a fragment header, and after it: as many as RFC 8200 has kinds */
 #define OPTIONS_MASK 0x1fff /* more than their bytes; four such still lie within 64 KB */
 
+#define SCTP_INIT 1
+
 #define IPV4_DONT_FRAGMENT 0x4000
 #define IPV4_MORE_FRAGMENTS 0x2000
 #define IPV4_OFFSET 0x1fff
@@ -26,7 +28,7 @@
 #define IPV6_OFFSET 0xfff8
 
 enum content {
-	CONTENT_FLOW, /* addresses, ports, protocol: TCP or UDP */
+	CONTENT_FLOW, /* addresses, ports, protocol: TCP, UDP or SCTP */
 	CONTENT_ICMP, /* of its family; the cursor stands at its header */
 	CONTENT_FRAGMENT, /* a later one: no ports */
 	CONTENT_OTHER, /* another protocol */
@@ -50,7 +52,7 @@ struct packet {
 	__u8 protocol;
 	__u8 ipv6;
 	__u8 traffic_class; /* DSCP and ECN */
-	__u8 opens; /* TCP SYN without ACK */
+	__u8 opens; /* TCP SYN without ACK; SCTP INIT */
 	__u8 tags; /* 802.1Q or 802.1ad tags between the MAC addresses and the type */
 	__u8 fragment; /* enum fragment */
 	__u8 error; /* an ICMP error: it follows its flow and leaves no trace in the flow table */
@@ -83,6 +85,16 @@ struct ethernet {
 struct ports {
 	__be16 source;
 	__be16 destination;
+};
+
+/* SCTP's common header and the head of the first chunk (RFC 9260, 3). */
+struct sctp {
+	struct ports ports;
+	__be32 verification_tag;
+	__le32 checksum;
+	__u8 chunk; /* its type */
+	__u8 flags;
+	__be16 length;
 };
 
 struct tag {
@@ -134,6 +146,7 @@ static __always_inline enum content parse_transport(struct cursor *cursor, struc
 {
 	struct tcphdr *tcp = cursor->at;
 	struct udphdr *udp = cursor->at;
+	struct sctp *sctp = cursor->at;
 
 	if (packet->protocol == IPPROTO_TCP) {
 		if (!has(cursor, sizeof(*tcp)))
@@ -148,6 +161,14 @@ static __always_inline enum content parse_transport(struct cursor *cursor, struc
 			return CONTENT_MALFORMED;
 		packet->source_port = udp->source;
 		packet->destination_port = udp->dest;
+		return CONTENT_FLOW;
+	}
+	if (packet->protocol == IPPROTO_SCTP) {
+		if (!has(cursor, sizeof(*sctp)))
+			return CONTENT_MALFORMED;
+		packet->source_port = sctp->ports.source;
+		packet->destination_port = sctp->ports.destination;
+		packet->opens = sctp->chunk == SCTP_INIT;
 		return CONTENT_FLOW;
 	}
 	if (packet->protocol == (packet->ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP))

@@ -111,7 +111,8 @@ static __always_inline int is_current(const struct flow *flow, const struct pool
 }
 
 /* Who gets a flow that the table does not know: flows older than the change belong to `previous`.
- * TCP shows its beginning; a UDP flow that stayed silent throughout the transition counts as new.
+ * TCP and SCTP show their beginning; a UDP flow that stayed silent throughout the transition counts
+ * as new.
  */
 static __always_inline __u32 steer_unknown(const struct packet *packet, const struct pool *pool,
 					   const struct slot *slot, __u32 now)

@@ -28,7 +28,7 @@ FORWARDING = ("ipip", "l2", "gue")
 TRACKING = ("adaptive", "always", "never")
 STATES = ("active", "draining", "disabled")
 PRESENCE = ("present", "absent")
-PROTOCOLS = ("tcp", "udp")
+PROTOCOLS = ("tcp", "udp", "sctp")
 ALL_DOWN = ("withdraw", "fail_open")
 
 MAX_WEIGHT = 1000
@@ -147,13 +147,21 @@ def parse_change(
 
 
 def _require_check_port(reader: Reader, i: int, service: Service, pool: Pool | None) -> None:
-    """A health check asks at its own port or at the service's: one of them must be one."""
-    if pool is None or service.port or pool.health_check.port:
+    """A health check asks at its own port or at the service's: one of them must be one, and not an
+    SCTP one.
+    """
+    if pool is None or pool.health_check.port or pool.health_check.type in ("none", "command"):
         return
-    if pool.health_check.type not in ("none", "command"):
+    kind, remedy = pool.health_check.type, f"set l4lb_pools.{pool.name}.health_check.port"
+    if service.protocol == "sctp":
+        reader.add(
+            f"l4lb_services[{i}].protocol: the health check of its pool ({kind}) cannot ask at an "
+            f"SCTP port: {remedy}, where the backends answer {kind}, or use type command or none"
+        )
+    elif not service.port:
         reader.add(
             f"l4lb_services[{i}].port: 0 is any port, and the health check of its pool needs one: "
-            f"set l4lb_pools.{pool.name}.health_check.port"
+            f"{remedy}"
         )
 
 

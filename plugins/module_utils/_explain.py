@@ -281,7 +281,7 @@ _OTHER_PORTS = {
 
 def _no_service_text(packet: Packet) -> str:
     if not packet.is_balanced:
-        return f"only tcp and udp are balanced: {packet}"
+        return f"only tcp, udp and sctp are balanced: {packet}"
     where = endpoint(packet.destination, packet.destination_port)
     return f"no service of this node takes {packet.protocol} {where}: the packet"
 

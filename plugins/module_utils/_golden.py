@@ -20,7 +20,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils import _golden_frames as 
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import endpoint, order, packed
 from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import identity_hash
 from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import slot as slot_number
-from ansible_collections.l4lb.xdp.plugins.module_utils._golden_frames import TCP, UDP
+from ansible_collections.l4lb.xdp.plugins.module_utils._golden_frames import SCTP, TCP, UDP
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import ServiceEntry, ServiceKey
 from ansible_collections.l4lb.xdp.plugins.module_utils._rings import Slots
 
@@ -30,6 +30,8 @@ KINDS = (
     "syn, ack",
     "fin",
     "udp",
+    "init",
+    "sctp",
     "options",
     "vlan",
     "full size",
@@ -49,7 +51,7 @@ KINDS = (
 TRIES = 4096
 """Source ports tried to find flows of tracked slots."""
 
-_PROTOCOLS = {"tcp": TCP, "udp": UDP}
+_PROTOCOLS = {"tcp": TCP, "udp": UDP, "sctp": SCTP}
 _ANY_PORT = 4660  # what stands for the port of a service that takes any
 
 
@@ -192,6 +194,10 @@ def _kinds(flow: Flow, mtu: int, all_of_them: bool) -> Iterator[tuple[str, list[
         yield "syn", [packet(segment(frames.SYN, 0))]
         # After its SYN, where the flow table knows it.
         yield "syn, ack", [packet(segment(frames.SYN, 0)), packet(plain)]
+    elif protocol == SCTP:
+        plain = frames.sctp(ports, frames.SCTP_DATA)
+        yield "sctp", [packet(plain)]
+        yield "init", [packet(frames.sctp(ports, frames.SCTP_INIT))]
     else:
         plain = datagram()
         yield "udp", [packet(plain)]
@@ -202,6 +208,8 @@ def _kinds(flow: Flow, mtu: int, all_of_them: bool) -> Iterator[tuple[str, list[
     if protocol == TCP:
         yield "fin", [packet(segment(frames.FIN | frames.ACK, 0))]
         yield "full size", [packet(segment(frames.ACK, long))]
+    elif protocol == SCTP:
+        yield "full size", [packet(frames.sctp(ports, frames.SCTP_DATA, (long - 8) // 4 * 4))]
     else:
         yield "full size", [packet(datagram(long + 12))]
     yield "options", [packet(plain, options=True)]
@@ -260,7 +268,7 @@ def _at_address(fleet: Fleet, address: bytes, client: bytes) -> Iterator[tuple[s
         if ports[1]:
             make = frames.udp if number == UDP else _ack
             yield "unserved port", packet(number, make(client, address, ports, 8))
-    yield "unserved protocol", packet(frames.SCTP, bytes(16))
+    yield "unserved protocol", packet(frames.GRE, bytes(16))
     yield "lone fragment", frames.ip(client, address, TCP, bytes(16), fragment=(9, False))
     foreign = _icmp_error(client, address, frames.ip(client, client, TCP, bytes(8)))
     yield "lone icmp error", foreign

@@ -10,12 +10,14 @@ right, though the data path looks at none.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 
 MAC = bytes.fromhex("020000000001")
 """Of the router that the frames come from."""
 
-TCP, UDP, SCTP, ICMP, ICMP6 = 6, 17, 132, 1, 58
+TCP, UDP, SCTP, GRE, ICMP, ICMP6 = 6, 17, 132, 47, 1, 58
 FIN, SYN, ACK = 0x01, 0x02, 0x10
+SCTP_DATA, SCTP_INIT = 0, 1
 
 _ETHERTYPES = {4: 0x0800, 16: 0x86DD}
 _FRAGMENT, _DESTINATION_OPTIONS = 44, 60
@@ -55,6 +57,36 @@ def udp(source: bytes, destination: bytes, ports: tuple[int, int], data: int) ->
     header = struct.pack("!HHHH", *ports, 8 + data, 0)
     check = checksum(_pseudo(source, destination, UDP, 8 + data) + header + payload)
     return header[:6] + struct.pack("!H", check or 0xFFFF) + payload
+
+
+def sctp(ports: tuple[int, int], chunk: int, data: int = 8) -> bytes:
+    """An SCTP packet: an INIT, which has tag 0, or a chunk with `data` bytes (RFC 9260, 3.3)."""
+    tag, body = 1, struct.pack("!IHHI", 1, 0, 0, 0) + b"g" * data
+    if chunk == SCTP_INIT:
+        tag, body = 0, struct.pack("!IIHHI", 1, 65536, 1, 1, 1)
+    flags = 0 if chunk == SCTP_INIT else 3  # first and last part of a message
+    payload = struct.pack("!BBH", chunk, flags, 4 + len(body)) + body
+    payload += bytes(-len(payload) % 4)
+    head = struct.pack("!HHI", *ports, tag)
+    return head + struct.pack("<I", crc32c(head + bytes(4) + payload)) + payload
+
+
+def crc32c(data: bytes) -> int:
+    """Castagnoli's CRC, as SCTP reckons it (RFC 9260, appendix A)."""
+    value = 0xFFFFFFFF
+    for byte in data:
+        value = value >> 8 ^ _crc32c_table()[(value ^ byte) & 0xFF]
+    return value ^ 0xFFFFFFFF
+
+
+@lru_cache(maxsize=1)
+def _crc32c_table() -> tuple[int, ...]:
+    table = []
+    for value in range(256):
+        for _bit in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+        table.append(value)
+    return tuple(table)
 
 
 def icmp(source: bytes, destination: bytes, kind: int, code: int, rest: int, data: bytes) -> bytes:

@@ -18,6 +18,9 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._address import (
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import PROTOCOLS
 
+OPENINGS = {"tcp": "SYN", "sctp": "INIT"}
+"""What opens a connection; of other protocols nothing does."""
+
 _ICMP, _ICMP6 = ("icmp", "1"), ("ipv6-icmp", "icmpv6", "58")
 
 
@@ -29,7 +32,7 @@ class PacketError(L4lbError):
 class Packet:
     """Addresses of one family, in their canonical text; the ports are 0 when `is_balanced` is not.
 
-    opens: a TCP SYN without ACK.
+    opens: a TCP SYN without ACK, an SCTP INIT.
     """
 
     source: str
@@ -86,7 +89,7 @@ def parse(
     if word in PROTOCOLS:
         for name, port in ports.items():
             _check_port(name, port, word, mistakes)
-    if opens and word != "tcp":
+    if opens and word not in OPENINGS:
         mistakes.append(f"opens: no {word} packet opens a connection as a TCP SYN does: omit it")
     if mistakes:
         raise PacketError("; ".join(mistakes))
@@ -109,7 +112,9 @@ def _protocol(text: str, mistakes: list[str]) -> str:
     """Lower case, and a word where there is one for a number."""
     word = text.strip().lower()
     if not word:
-        mistakes.append("protocol is empty: give tcp, udp, or another protocol's name or number")
+        mistakes.append(
+            "protocol is empty: give tcp, udp, sctp, or another protocol's name or number"
+        )
     words = {str(number): name for name, number in PROTOCOLS.items()}
     return words.get(word, word)
 

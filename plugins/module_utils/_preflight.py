@@ -146,7 +146,8 @@ def _services(services: Any) -> Iterator[tuple[str, str]]:
     for entry in _entries({"services": services}, "services"):
         if entry.get("state") != "absent":
             for address in _readable(entry.get("address")):
-                yield address, "udp" if entry.get("protocol") == "udp" else "tcp"
+                protocol = entry.get("protocol")
+                yield address, str(protocol) if protocol in ("udp", "sctp") else "tcp"
 
 
 def _entries(holder: Any, key: str) -> list[Mapping[str, Any]]:

@@ -83,7 +83,7 @@ SOFTWARE = ("bridge", "dummy", "ipvlan", "macvlan", "tun", "veth", "vxlan", "802
 OFFLOADS = {"rx-lro": "lro", "rx-gro-hw": "rx-gro-hw"}
 """What the kernel calls them, and what ethtool does."""
 
-FLOWS = ("tcp4", "tcp6", "udp4", "udp6")
+FLOWS = ("tcp4", "tcp6", "udp4", "udp6", "sctp4", "sctp6")
 HASHED_SOURCE = 1 << 4
 HASHED_PORT = 1 << 6
 """RXH_IP_SRC and RXH_L4_B_0_1 of linux/ethtool.h: the client's address, and its port."""

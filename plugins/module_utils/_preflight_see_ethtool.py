@@ -19,7 +19,7 @@ ETHTOOL_GDRVINFO = 0x03
 ETHTOOL_GRXFH = 0x29
 ETHTOOL_GCHANNELS = 0x3C
 
-FLOW_TYPES = {"tcp4": 1, "udp4": 2, "tcp6": 5, "udp6": 6}
+FLOW_TYPES = {"tcp4": 1, "udp4": 2, "sctp4": 3, "tcp6": 5, "udp6": 6, "sctp6": 7}
 NAME_LENGTH = 16
 
 

@@ -6,8 +6,8 @@ come out as.
 Private to the collection. The packet is run by BPF_PROG_TEST_RUN, so it leaves no interface; maps,
 routes and neighbours are the live ones. What it leaves behind are counts, which are told (Counted),
 and in tracked slots the record of its flow, which is removed. It goes to a slot's current backend:
-of TCP it opens a connection (SYN), of UDP a slot is looked for where that is so, and while there is
-none, UDP's transition still lasts. So neither a drain nor settling waits for proofs.
+of TCP and SCTP it opens a connection, of UDP a slot is looked for where that is so, and while
+there is none, UDP's transition still lasts. So neither a drain nor settling waits for proofs.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _flows, _lin
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import packed
 from ansible_collections.l4lb.xdp.plugins.module_utils._explain import Explainer, Explanation
 from ansible_collections.l4lb.xdp.plugins.module_utils._flows import Record
+from ansible_collections.l4lb.xdp.plugins.module_utils._golden_frames import SCTP_INIT, sctp
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import ServiceKey
 from ansible_collections.l4lb.xdp.plugins.module_utils._lookup import Lookup
 from ansible_collections.l4lb.xdp.plugins.module_utils._nexthop import Hop
-from ansible_collections.l4lb.xdp.plugins.module_utils._packet import Packet
+from ansible_collections.l4lb.xdp.plugins.module_utils._packet import OPENINGS, Packet
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import PROTOCOLS, Tables
 
 CLIENTS = {4: "198.18.0.1", 16: "2001:2::1"}
@@ -66,10 +67,13 @@ def checksum(data: bytes) -> int:
 
 
 def inner(packet: Packet) -> bytes:
-    """The IP packet: a TCP SYN or an empty UDP datagram."""
+    """The IP packet: a TCP SYN, an SCTP INIT or an empty UDP datagram."""
     source, destination = packed(packet.source), packed(packet.destination)
     ports = struct.pack("!HH", packet.source_port, packet.destination_port)
     protocol = PROTOCOLS[packet.protocol]
+    if packet.protocol == "sctp":
+        transport = sctp((packet.source_port, packet.destination_port), SCTP_INIT)
+        return _header(source, destination, protocol, 0, len(transport), 0) + transport
     if packet.protocol == "tcp":
         transport, at = ports + struct.pack("!IIBBHHH", 1, 0, 5 << 4, _SYN, 65535, 0, 0), 16
     else:
@@ -237,7 +241,7 @@ class Prover:
         client = CLIENTS[len(packed(service.address))]
         port = service.port or self._free_port(service)
         self._turn += 1
-        opens = service.protocol == "tcp"
+        opens = service.protocol in OPENINGS
         for i in range(len(SOURCE_PORTS)):
             source_port = SOURCE_PORTS[(self._turn + i) % len(SOURCE_PORTS)]
             yield Packet(client, service.address, service.protocol, source_port, port, opens)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _rings
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import BackendEntry, PoolEntry
-from ansible_collections.l4lb.xdp.plugins.module_utils._packet import Packet
+from ansible_collections.l4lb.xdp.plugins.module_utils._packet import OPENINGS, Packet
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,11 @@ def decide(
     else:
         believed = _is_believed(case)
         backend = flow.backend if flow and believed else _steer_unknown(case)
-        if packet.protocol == "tcp" and slot.current not in (0, backend):
-            case.why.append(f"a connection that opens now (SYN) goes to {case.name(slot.current)}")
+        if packet.protocol in OPENINGS and slot.current not in (0, backend):
+            opening = OPENINGS[packet.protocol]
+            case.why.append(
+                f"a connection that opens now ({opening}) goes to {case.name(slot.current)}"
+            )
     if not backend:
         case.why.append(_nobody_text(pool))
     return Steered(backend, believed, case.why)
@@ -152,7 +155,7 @@ def _is_believed(case: _Case) -> bool:
     if case.packet.opens:
         where = f" on {case.name(flow.backend)}" if flow else ""
         record = f": the old record{where} does not count" if flow else ""
-        why.append(f"the packet opens a connection (SYN){record}")
+        why.append(f"the packet opens a connection ({OPENINGS[case.packet.protocol]}){record}")
         return False
     if flow is None:
         why.append("the flow is not recorded")

@@ -41,7 +41,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._schema import (
     schema,
 )
 
-PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
+PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP, "sctp": socket.IPPROTO_SCTP}
 FRAGMENT_LIFETIME = 31
 """Seconds, rounded up, for which a first fragment is remembered (fragments.h)."""
 _PROTOCOL_WORDS = {number: word for word, number in PROTOCOLS.items()}
@@ -183,7 +183,7 @@ class Tables:
         return dict(zip(names, self._counters("verdicts")))
 
     def service_counters(self) -> list[dict[str, int]]:
-        """Packets, bytes, and of the packets those that open a TCP connection, by service id."""
+        """Packets, bytes, and of the packets those that open a connection, by service id."""
         return [
             {**_total(cpus), "opens": sum(cpu.opens for cpu in cpus)}
             for _key, cpus in self.entries("service_counters")

@@ -34,17 +34,19 @@ options:
     required: true
   protocol:
     description:
-      - C(tcp), C(udp), or any other protocol's name or number. Only TCP and UDP are balanced.
+      - C(tcp), C(udp), C(sctp), or any other protocol's name or number, which is not balanced.
     type: str
     required: true
   source_port:
-    description: The client's port. Required for TCP and UDP.
+    description: The client's port. Required for TCP, UDP and SCTP.
     type: int
   destination_port:
-    description: The port that the client connects to. Required for TCP and UDP.
+    description: The port that the client connects to. Required for TCP, UDP and SCTP.
     type: int
   opens:
-    description: Whether the packet opens a TCP connection, a SYN. Else it is one of a connection.
+    description:
+      - Whether the packet opens a connection, a TCP SYN or an SCTP INIT. Else it is one of a
+        connection.
     type: bool
     default: false
   interface:

@@ -51,7 +51,7 @@ options:
   services:
     description:
       - Services, each a mapping with C(name), C(address), C(port) (C(0) is any), C(protocol)
-        (C(tcp) or C(udp)) and C(pool).
+        (C(tcp), C(udp) or C(sctp)) and C(pool).
       - One with C(state=absent) is removed; its C(name) says which, or, where it has none, its
         C(address), C(protocol) and C(port).
       - Required unless O(state=settled).

@@ -17,6 +17,7 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrHopByHop,
 )
 from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
+from scapy.layers.sctp import SCTP, SCTPChunkData, SCTPChunkInit
 from scapy.packet import Packet, Raw
 
 from .node import CLIENT4, CLIENT6, NODE4, NODE6, NODE_MAC, ROUTER_MAC, VIP4, VIP6
@@ -55,7 +56,7 @@ def fleet() -> tuple[dict[str, Any], list[dict[str, Any]]]:
                 (GUE6, 80, "udp"),
             )
         )
-        for protocol in ("tcp", "udp")
+        for protocol in ("tcp", "udp", "sctp")
     ]
     return pools, services
 
@@ -93,6 +94,11 @@ _PACKETS = (
     _four(ICMP(type=3, code=4, nexthopmtu=1400) / _BACK4),
     _four(ICMP(type=11) / _BACK4),
     _four(ICMP(type=11) / _BACK4 / Raw(bytes(1440))),
+    _four(SCTP(sport=4000, dport=80) / SCTPChunkInit()),
+    _four(SCTP(sport=4000, dport=80, tag=7) / SCTPChunkData(data=b"payload")),
+    _four(ICMP(type=3, code=2) / IP(src=VIP4, dst=CLIENT4) / SCTP(sport=80, dport=4000)),
+    _six(SCTP(sport=4000, dport=80) / SCTPChunkInit(), dst=GUE6),
+    _six(IPv6ExtHdrDestOpt() / SCTP(sport=4000, dport=80) / SCTPChunkData(data=b"payload")),
     _four(UDP(dport=53), dst=NODE4),
     _four(TCP(dport=22), dst=NODE4),
     _six(TCP(sport=4000, dport=80, flags="S")),

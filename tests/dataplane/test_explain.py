@@ -18,6 +18,7 @@ from pyroute2 import IPRoute
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
+from scapy.layers.sctp import SCTP, SCTPChunkData, SCTPChunkInit
 from scapy.packet import Packet
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _rings
@@ -81,6 +82,7 @@ PORTS = range(30000, 30012)
 SERVED = {
     "tcp": ("web", 80),
     "udp": ("web", 80),
+    "sctp": ("web", 80),
     "tcp_any": ("any", 0),
     "udp_none": ("none", 81),
 }
@@ -125,14 +127,15 @@ def arguments(packet: Packet) -> dict[str, Any]:
     """The module's arguments for a packet."""
     ip, transport = packet.payload, packet.payload.payload
     found = {"source_address": ip.src, "destination_address": ip.dst}
-    if not isinstance(transport, (TCP, UDP)):
+    if not isinstance(transport, (TCP, UDP, SCTP)):
         return {**found, "protocol": "icmp"}
+    opens = isinstance(transport, TCP) and transport.flags == "S"
     return {
         **found,
-        "protocol": "tcp" if isinstance(transport, TCP) else "udp",
+        "protocol": type(transport).__name__.lower(),
         "source_port": transport.sport,
         "destination_port": transport.dport,
-        "opens": isinstance(transport, TCP) and transport.flags == "S",
+        "opens": opens or isinstance(transport.payload, SCTPChunkInit),
     }
 
 
@@ -229,7 +232,7 @@ class History:
                 "name": f"{name}{family}",
                 "address": address,
                 "port": port,
-                "protocol": name[:3],
+                "protocol": name.partition("_")[0],
                 "pool": pool,
             }
             for family, address in ((4, VIP4), (6, VIP6))
@@ -263,9 +266,13 @@ class History:
     def packet(self) -> Packet:
         port, to = self.rng.choice(PORTS), self.rng.choice((80, 80, 80, 80, 81, 443))
         flags = self.rng.choice(("S", "A", "A", "SA"))
-        transport = self.rng.choice(
-            (TCP(sport=port, dport=to, flags=flags), UDP(sport=port, dport=to)) * 10 + (ICMP(),)
+        chunk = self.rng.choice((SCTPChunkInit(), SCTPChunkData(data=b"x")))
+        kinds = (
+            TCP(sport=port, dport=to, flags=flags),
+            UDP(sport=port, dport=to),
+            SCTP(sport=port, dport=to) / chunk,
         )
+        transport = self.rng.choice(kinds * 7 + (ICMP(),))
         ipv6, foreign = self.rng.random() < 0.5, self.rng.random() < 0.05
         other = {"dst": "2001:db8:100::99" if ipv6 else "203.0.113.99"} if foreign else {}
         return from_client(transport, ipv6=ipv6, **other)

@@ -16,7 +16,7 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrHopByHop,
 )
 from scapy.layers.l2 import ARP, GRE, Dot1AD, Dot1Q, Ether
-from scapy.layers.sctp import SCTP
+from scapy.layers.sctp import SCTP, SCTPChunkInit
 from scapy.packet import Packet, Raw
 
 from .expect import dropped, judge, passed
@@ -79,7 +79,7 @@ def test_foreign_frame_cut_at_any_byte_is_passed_untouched(
 UNSERVED = {
     "other port": from_client(TCP(dport=81)),
     "other port, UDP, IPv6": from_client(UDP(dport=81), ipv6=True),
-    "SCTP": from_client(SCTP(dport=80)),
+    "SCTP": from_client(SCTP(dport=80) / SCTPChunkInit()),
     "GRE": from_client(GRE()),
     "IP in IP": from_client(IP(dst=NODE4) / TCP(dport=80)),
     "an ICMP type that is none of ours": from_client(ICMP(type=13)),

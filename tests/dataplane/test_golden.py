@@ -10,6 +10,7 @@ import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6PacketTooBig, IPv6
 from scapy.layers.l2 import Ether
+from scapy.layers.sctp import SCTP
 from scapy.packet import Packet
 
 from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import identity_hash, slot
@@ -32,6 +33,8 @@ SERVICES = {
             ("203.0.113.10", 53, "udp"),
             ("2001:db8:100::10", 80, "tcp"),
             ("2001:db8:100::10", 0, "udp"),
+            ("203.0.113.10", 80, "sctp"),
+            ("2001:db8:100::10", 80, "sctp"),
         ]
     )
 }
@@ -54,14 +57,16 @@ def test_every_kind_is_made_and_the_same_each_time() -> None:
     assert cases(fleet(), 10, 2) == found
 
 
-@pytest.mark.parametrize("kind", ["ack", "syn", "udp", "options", "icmp error", "echo", "fin"])
+@pytest.mark.parametrize(
+    "kind", ["ack", "syn", "udp", "sctp", "init", "options", "icmp error", "echo", "fin"]
+)
 def test_checksums_and_lengths_are_right(kind: str) -> None:
     for case in of(kind, cases(fleet(), 10, 2)):
         for raw in case.frames:
             packet = Ether(raw)
             assert packet.dst == "02:00:00:00:00:0b"
             again = packet.copy()
-            for layer in (IP, TCP, UDP, ICMP, ICMPv6EchoRequest, ICMPv6PacketTooBig):
+            for layer in (IP, TCP, UDP, SCTP, ICMP, ICMPv6EchoRequest, ICMPv6PacketTooBig):
                 if layer in again:
                     name = "cksum" if layer.__name__.startswith("ICMPv6") else "chksum"
                     again[layer].delfieldval(name)

@@ -59,9 +59,9 @@ def reasons(prover: Prover, services: list[ServiceKey] = SERVICES) -> list[str |
 
 
 @pytest.mark.parametrize(("source", "destination"), [("192.0.2.9", VIP4), ("2001:db8::9", VIP6)])
-@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+@pytest.mark.parametrize("protocol", ["tcp", "udp", "sctp"])
 def test_inner_packet_is_a_valid_one(source: str, destination: str, protocol: str) -> None:
-    raw = inner(Packet(source, destination, protocol, 49152, 80, protocol == "tcp"))
+    raw = inner(Packet(source, destination, protocol, 49152, 80, protocol != "udp"))
     read = (IPv6 if ":" in source else IP)(raw)
     assert (read.src, read.dst, read.payload.sport, read.payload.dport) == (
         source,
@@ -99,6 +99,16 @@ def test_both_families_and_protocols_are_proven_by_either_family(
 ) -> None:
     node.serve(backend)
     assert reasons(prover) == [None] * 4
+
+
+@pytest.mark.parametrize(("vip", "port"), [(VIP4, 81), (VIP6, 0)])
+def test_service_of_sctp_is_proven(node: Node, prover: Prover, vip: str, port: int) -> None:
+    service = {"name": "s", "address": vip, "port": port, "protocol": "sctp", "pool": "a"}
+    node.apply({"a": {"backends": [{"address": REAL4}]}}, [service])
+    assert prover.prove(ServiceKey(vip, port, "sctp")) is None
+    (held,) = node.tables.actual().services.values()
+    counter = node.tables.service_counters()[held.id]
+    assert (counter["packets"], counter["opens"]) == (1, 1)
 
 
 def test_service_of_any_port_is_proven_at_a_port_that_is_its(node: Node, prover: Prover) -> None:

@@ -24,6 +24,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
     ServiceEntry,
     ServiceKey,
 )
+from ansible_collections.l4lb.xdp.plugins.module_utils._packet import OPENINGS
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables
 
 if TYPE_CHECKING:
@@ -90,9 +91,9 @@ def of_proofs(proved: _proof.Counted, reading: Reading) -> Counted:
     """What proofs have added to the counters of a reading. Proofs may go on meanwhile."""
     ids = {service.name: str(service.id) for service in reading.services.values()}
     verdicts = {word: Traffic(c.packets, c.bytes) for word, c in dict(proved.verdicts).items()}
-    tcp = {service.name for key, service in reading.services.items() if key.protocol == "tcp"}
+    opening = {s.name for key, s in reading.services.items() if key.protocol in OPENINGS}
     services = {
-        name: Traffic(c.packets, c.bytes, c.packets if name in tcp else 0)
+        name: Traffic(c.packets, c.bytes, c.packets if name in opening else 0)
         for name, c in dict(proved.services).items()
         if c.of == ids.get(name)
     }

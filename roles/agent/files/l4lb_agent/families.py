@@ -65,7 +65,7 @@ METRICS: Mapping[str, Metric] = {
         "Bytes of these packets, without the outer header.", "service", _SERVICES
     ),
     "l4lb_service_opens_total": _counter(
-        "Packets sent on that open a TCP connection (SYN), those sent again included.",
+        "Packets sent on that open a connection (TCP SYN, SCTP INIT), those sent again included.",
         "service",
         _SERVICES,
     ),

@@ -298,7 +298,7 @@ def test_service_needs_all_its_keys(key: str) -> None:
     ("change", "expected"),
     [
         ({"port": 65536}, ".port: 65536 is not an integer from 0 to 65535 (0 is any port)"),
-        ({"protocol": "TCP"}, ".protocol: 'TCP' is not one of: tcp, udp"),
+        ({"protocol": "TCP"}, ".protocol: 'TCP' is not one of: tcp, udp, sctp"),
         ({"pool": "wbe"}, ".pool: 'wbe' is not one of l4lb_pools: web"),
         ({"pool": 5}, ".pool: 5 is not text"),
         (
@@ -309,6 +309,24 @@ def test_service_needs_all_its_keys(key: str) -> None:
 )
 def test_services(change: dict[str, Any], expected: str) -> None:
     assert service_mistakes({**WEB, **change}) == [f"l4lb_services[0]{expected}"]
+
+
+@pytest.mark.parametrize(
+    "check", [{}, {"type": "command", "command": ["true"]}, {"type": "tcp", "port": 8080}]
+)
+def test_backends_of_sctp_are_asked_elsewhere(check: dict[str, Any]) -> None:
+    fleet = parse({"web": {"health_check": check}}, [{**WEB, "protocol": "sctp"}])
+    assert fleet.services[0].protocol == "sctp"
+
+
+@pytest.mark.parametrize("port", [0, 80])
+def test_no_health_check_asks_at_an_sctp_port(port: int) -> None:
+    pools = {"web": {"health_check": {"type": "http"}}}
+    assert mistakes(pools, [{**WEB, "protocol": "sctp", "port": port}]) == [
+        "l4lb_services[0].protocol: the health check of its pool (http) cannot ask at an SCTP port:"
+        " set l4lb_pools.web.health_check.port, where the backends answer http, or use type "
+        "command or none"
+    ]
 
 
 def test_all_mistakes_at_once() -> None:

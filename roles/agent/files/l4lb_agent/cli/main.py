@@ -138,10 +138,12 @@ def _trace(parser: argparse.ArgumentParser) -> None:
 
 
 def _explain(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("protocol", help="tcp, udp or another protocol's name or number")
+    parser.add_argument("protocol", help="tcp, udp, sctp or another protocol's name or number")
     parser.add_argument("client", metavar="SOURCE", help="address:port, or [address]:port")
     parser.add_argument("server", metavar="DESTINATION", help="address:port")
-    parser.add_argument("--opens", action="store_true", help="a TCP SYN, which opens a connection")
+    parser.add_argument(
+        "--opens", action="store_true", help="a TCP SYN or SCTP INIT, which opens a connection"
+    )
     parser.add_argument("--interface", help="the interface that it comes in by")
 
 
