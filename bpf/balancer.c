@@ -26,11 +26,13 @@ struct outcome {
 static __always_inline enum verdict choose(const struct packet *packet, const struct settings *node,
 					   struct choice *choice)
 {
-	struct service *service =
-		packet->echo ? NULL : find_service(packet, packet->destination_port);
+	struct service *service;
 	struct pool *pool;
 	__u64 hash;
 
+	if (!may_be_ours(packet))
+		return VERDICT_PASS_FOREIGN;
+	service = packet->echo ? NULL : find_service(packet, packet->destination_port);
 	if (unlikely(!service)) {
 		service = find_address(packet);
 		if (!service)

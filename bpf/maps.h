@@ -17,12 +17,15 @@
 /* The kernel's macro for the running task, which in.h brings along; a slot has a `current`, too. */
 #undef current
 
-#define SCHEMA_VERSION 3
+#define SCHEMA_VERSION 4
 
 /* Time in ticks of 2^29 ns (0.54 s) of CLOCK_MONOTONIC_COARSE: a shift, where seconds cost a
  * division.
  */
 #define TICK_SHIFT 29
+
+/* Of the filter: with as many addresses as fit, one in 16 of what is foreign gets through. */
+#define FILTER_BITS (16 * MAX_SERVICES)
 
 /* Datagrams whose later fragments are still to come, of the whole node: 2 MB. */
 #define MAX_FRAGMENTS 16384
@@ -285,6 +288,11 @@ BPF_TABLE_PINNED("hash", struct service6_key, struct service, services6, MAX_SER
 BPF_TABLE_PINNED("hash", __be32, struct service, addresses4, MAX_SERVICES, PINS "/addresses4");
 BPF_TABLE_PINNED("hash", struct address6, struct service, addresses6, MAX_SERVICES,
 		 PINS "/addresses6");
+/* A bit for every address of these two maps, asked before all of them. A bit may be set without one:
+ * that packet only takes longer. An address is never without its bit, whatever changes.
+ */
+BPF_TABLE_PINNED("array", __u32, __u64, address_filter, (FILTER_BITS + 63) / 64,
+		 PINS "/address_filter");
 BPF_TABLE_PINNED("array", __u32, struct name, service_names, MAX_SERVICES, PINS "/service_names");
 
 BPF_TABLE_PINNED("array", __u32, struct pool, pools, MAX_POOLS, PINS "/pools");

@@ -2,15 +2,34 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * Whose packet it is: the service of its address, protocol and port, else that of any port. What is
- * to no service's address is known after two lookups, and settled traffic after one.
+ * to no service's address is known by one bit, nearly always, and settled traffic after one lookup.
  */
 #ifndef L4LB_SERVICES_H
 #define L4LB_SERVICES_H
 
+#include "flowhash.h"
 #include "maps.h"
 #include "parse.h"
 
 #define ANY_PORT 0
+#define FILTER_MULTIPLIER 0xff51afd7ed558ccdULL
+
+/* Whether the packet's destination can be a service's address: 0 is sure, _filter.py computes the same.
+ * No seed: a bit's place must be the same for whoever sets it and whoever asks, at any time.
+ */
+static __always_inline int may_be_ours(const struct packet *packet)
+{
+	const __be32 *to = packet->destination;
+	__u64 high = le_word(to[0]) | le_word(to[1]) << 32;
+	__u64 low = le_word(to[3]) | le_word(to[2])
+					     << 32; /* what differs most where it spreads best */
+	__u64 hash = high * HASH_MULTIPLIER + low * FILTER_MULTIPLIER;
+	__u32 bit = ((hash ^ hash << 32) >> 32) * FILTER_BITS >> 32; /* both halves */
+	__u32 index = bit / 64;
+	__u64 *word = address_filter.lookup(&index);
+
+	return word && *word >> bit % 64 & 1;
+}
 
 static __always_inline struct service *find_service(const struct packet *packet, __be16 port)
 {
@@ -47,7 +66,7 @@ static __always_inline struct service *find_address(const struct packet *packet)
 
 static __always_inline int is_service_address(const struct packet *packet)
 {
-	return find_address(packet) != NULL;
+	return may_be_ours(packet) && find_address(packet);
 }
 
 /* What is for none of an address' services. */

@@ -375,8 +375,15 @@ def run_xdp(fd: int, frame: bytes, ingress: int = 1) -> tuple[int, bytes]:
     BPF_PROG_TEST_RUN, Documentation/bpf/bpf_prog_run.rst: maps and routes are the live ones.
     """
     options, out = run_options(frame, ingress)
-    _checked(lib.bpf_prog_test_run_opts(fd, ct.byref(options)), "run a program on a packet")
+    test_run(fd, options)
     return options.retval, out.raw[: options.data_size_out]
+
+
+def test_run(fd: int, options: _RunOptions) -> None:
+    """BPF_PROG_TEST_RUN; fills the options."""
+    # Not lib.NAME, which bcc 0.31 has bound to a struct of its own.
+    run = lib["bpf_prog_test_run_opts"]
+    _checked(run(fd, ct.byref(options)), "run a program on a packet")
 
 
 def run_options(frame: bytes, ingress: int, repeat: int = 1) -> tuple[_RunOptions, Any]:

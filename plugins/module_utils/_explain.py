@@ -81,6 +81,9 @@ class Explainer:
         return answer, self._to_backend(answer, packet)
 
     def _to_backend(self, answer: Explanation, packet: Packet) -> int:
+        if not self._lookup.passes(packet):
+            answer.why.append(self._foreign_text(packet))
+            return 0
         found = self._lookup.service(packet) if packet.is_balanced else None
         if found is None:
             return self._unserved(answer, packet)
@@ -92,7 +95,7 @@ class Explainer:
         """
         first = self._lookup.address(packet)
         if first is None:
-            answer.why.append(f"{packet.destination} is no service's address: {packet} {_FOREIGN}")
+            answer.why.append(self._foreign_text(packet))
         elif packet.is_icmp and self._settings["echo"] == "forward":
             answer.why.append(_ERROR_TEXT)
             key = ServiceKey(packet.destination, 0, packet.protocol)
@@ -104,6 +107,15 @@ class Explainer:
             answer.verdict, text = _OTHER_PORTS[self._settings["other_ports"]]
             answer.why.append(f"{_no_service_text(packet)} {text}")
         return 0
+
+    def _foreign_text(self, packet: Packet) -> str:
+        if self._lookup.address(packet) is None:
+            return f"{packet.destination} is no service's address: {packet} {_FOREIGN}"
+        return (
+            f"{packet.destination} is a service's address, but the filter in front of the services "
+            f"lacks it: {packet} {_FOREIGN}; somebody else wrote to the maps of this node, and "
+            "l4lb.xdp.services puts it right"
+        )
 
     def _steer(
         self, answer: Explanation, packet: Packet, key: ServiceKey, service: ServiceEntry

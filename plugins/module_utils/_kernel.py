@@ -85,7 +85,8 @@ class Actual:
     """What the kernel holds, rings apart.
 
     addresses: those at which a packet that no service wants is not somebody else's, each with the
-    id and the pool of its first service, which echo requests may follow.
+    id and the pool of its first service, which echo requests may follow. filter: the words of the
+    addresses' filter that are not 0, by index.
     """
 
     services: dict[ServiceKey, ServiceEntry]
@@ -93,6 +94,7 @@ class Actual:
     backends: dict[int, BackendEntry]
     sizes: Sizes
     addresses: dict[str, tuple[int, int]] = field(default_factory=dict)
+    filter: dict[int, int] = field(default_factory=dict)
 
     def of_pools(self, names: Collection[str]) -> Actual:
         """These pools with their backends, as if the kernel held nothing else."""
@@ -111,6 +113,7 @@ class Kernel(Protocol):
     def remove_pool(self, index: int) -> None: ...
     def put_ring(self, pool: int, slots: Slots) -> None: ...
     def put_backend(self, index: int, backend: BackendEntry, fresh: bool) -> None: ...
+    def put_filter(self, index: int, word: int) -> None: ...
     def put_address(self, address: str, service: int, pool: int) -> None: ...
     def remove_address(self, address: str) -> None: ...
     def put_service(self, key: ServiceKey, service: ServiceEntry, fresh: bool) -> None: ...

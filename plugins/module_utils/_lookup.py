@@ -13,7 +13,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf
+from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _filter
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import packed
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
     BackendEntry,
@@ -41,6 +41,14 @@ class Lookup:
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
+
+    def passes(self, packet: Packet) -> bool:
+        """Whether the filter of service addresses lets the packet go on to the services."""
+        services = self._tables.sizes.services
+        index, bit = _filter.place(packet.destination, services)
+        word = ct.c_uint64()
+        _bpf.look_up(self._tables.table("address_filter").map_fd, ct.c_uint32(index), word)
+        return bool(word.value >> bit & 1)
 
     def service(self, packet: Packet) -> tuple[ServiceKey, ServiceEntry] | None:
         """The packet's service: by its exact port, else by port 0."""

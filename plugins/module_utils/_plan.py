@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _lines, _predict, _rings
+from ansible_collections.l4lb.xdp.plugins.module_utils import _filter, _lines, _predict, _rings
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import Fleet, Pool
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
@@ -45,9 +45,11 @@ class PlanError(L4lbError):
 class Plan:
     """All that has to be written, by index or key, and what a person reads of it.
 
-    pool_shares, service_shares: by name, for pools with a changed ring and services that go to
-    another pool. now: the tick at which the slots that change are tracked, as planned. down: the
-    backends that are down, by pool and address; None: health is what the kernel holds.
+    filter: words of the addresses' filter with the bits of all addresses, those that go and those
+    that come; final_filter: without those that have gone. pool_shares, service_shares: by name, for
+    pools with a changed ring and services that go to another pool. now: the tick at which the slots
+    that change are tracked, as planned. down: the backends that are down, by pool and address;
+    None: health is what the kernel holds.
     """
 
     pools: dict[int, PoolEntry] = field(default_factory=dict)
@@ -59,6 +61,8 @@ class Plan:
     gone_services: dict[ServiceKey, ServiceEntry] = field(default_factory=dict)
     addresses: dict[str, tuple[int, int]] = field(default_factory=dict)
     gone_addresses: set[str] = field(default_factory=set)
+    filter: dict[int, int] = field(default_factory=dict)
+    final_filter: dict[int, int] = field(default_factory=dict)
     gone_pools: set[int] = field(default_factory=set)
     gone_backends: dict[int, BackendEntry] = field(default_factory=dict)
     pool_shares: dict[str, Shares] = field(default_factory=dict)
@@ -75,6 +79,7 @@ class Plan:
             "pools": self.pools,
             "backends": self.backends,
             "rings": self.rings,
+            "filter": {**self.filter, **self.final_filter},
             "addresses": self.addresses,
             "services": self.services,
             "services to remove": self.gone_services,
@@ -137,6 +142,8 @@ def apply(plan: Plan, kernel: Kernel, clock: Callable[[], int]) -> None:
     the plan.
     """
     _apply_pools(plan, kernel, clock)
+    for index, word in plan.filter.items():
+        kernel.put_filter(index, word)
     for address, (service_id, pool_index) in plan.addresses.items():
         kernel.put_address(address, service_id, pool_index)
     for key, service in plan.services.items():
@@ -145,6 +152,8 @@ def apply(plan: Plan, kernel: Kernel, clock: Callable[[], int]) -> None:
         kernel.remove_service(key, service)
     for address in plan.gone_addresses:
         kernel.remove_address(address)
+    for index, word in plan.final_filter.items():
+        kernel.put_filter(index, word)
     for index in plan.gone_pools:
         kernel.remove_pool(index)
     for index, backend in plan.gone_backends.items():
@@ -382,6 +391,14 @@ def _plan_services(plan: Plan, fleet: Fleet, actual: Actual, pool_ids: dict[str,
     plan.gone_services = {k: s for k, s in actual.services.items() if k not in wanted}
     plan.addresses = {a: at for a, at in addresses.items() if actual.addresses.get(a) != at}
     plan.gone_addresses = set(actual.addresses) - set(addresses)
+    _plan_filter(plan, set(addresses), actual)
+
+
+def _plan_filter(plan: Plan, wanted: set[str], actual: Actual) -> None:
+    held = {*actual.addresses, *(key.address for key in actual.services)}
+    meanwhile = _filter.words(held | wanted, actual.sizes.services)
+    plan.filter = _filter.differing(actual.filter, meanwhile)
+    plan.final_filter = _filter.differing(meanwhile, _filter.words(wanted, actual.sizes.services))
 
 
 def _predict_services(

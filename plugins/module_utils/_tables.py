@@ -72,6 +72,7 @@ class Tables:
             dict(self._backends()),
             self.sizes,
             dict(self._addresses()),
+            {index: word for index, word in self.entries("address_filter") if word},
         )
 
     def entries(self, name: str) -> Iterator[tuple[Any, Any]]:
@@ -254,6 +255,12 @@ class Tables:
             forwarding=self.words.value("forwarding", backend.forwarding),
         )
         self._put("nexthops", index)  # it may have been by a router, which l2 must not use
+
+    def put_filter(self, index: int, word: int) -> None:
+        """Writes 64 bits at once: those that stay are seen all the while."""
+        what = f"write entry {index} of address_filter"
+        at, bits = ct.c_uint32(index), ct.c_uint64(word)
+        _bpf.update(self.table("address_filter").map_fd, at, bits, what)
 
     def put_address(self, address: str, service: int, pool: int) -> None:
         """From here on what no service wants at this address is dropped, and echo answered."""

@@ -44,6 +44,7 @@ class Runner:
             repeat=1,
         )
         self._at = ct.byref(self._options)
+        self._test_run = _bpf.lib["bpf_prog_test_run_opts"]  # as in _bpf.test_run
 
     def run(self, frame: bytes) -> tuple[int, bytes]:
         """Action and frame out."""
@@ -51,7 +52,7 @@ class Runner:
         ct.memmove(self._in, frame, len(frame))
         options.data_size_in = self._context.data_end = len(frame)
         options.data_size_out = len(self._out)
-        if _bpf.lib.bpf_prog_test_run_opts(self._fd, self._at):
+        if self._test_run(self._fd, self._at):
             raise _bpf.BpfError("run the program", ct.get_errno())
         return options.retval, ct.string_at(self._out, options.data_size_out)
 

@@ -64,6 +64,7 @@ def twin(tables: Tables) -> FakeKernel:
         dict(actual.backends),
         rings,
         addresses=dict(actual.addresses),
+        filter=dict(actual.filter),
     )
 
 
@@ -83,6 +84,7 @@ def test_same_plan_leaves_the_same_in_fake_and_real_maps(node: Node, history: li
             fake.backends,
         )
         assert (real.rings, real.addresses) == (fake.rings, fake.addresses)
+        assert real.filter == fake.filter
 
 
 # --- one run and its death ---

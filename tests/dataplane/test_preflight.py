@@ -288,7 +288,7 @@ def test_estimate_of_memory_follows_the_schema_and_the_kernel(node: Node) -> Non
         entries = getattr(node.sizes, size)
         assert (info.key_size, info.value_size, info.max_entries) == (key, value, entries), name
     small = {"balancer", "schema", "settings", "verdicts", "fragments", "budgets"}
-    small |= {"tracing", "trace_lost", "trace_events"}
+    small |= {"address_filter", "tracing", "trace_lost", "trace_events"}
     known = {*memory.MAPS, *small}
     assert {path.name for path in node.pins.iterdir() if "." not in path.name} <= known
     slack = memory.MAP_OVERHEAD * len(memory.MAPS)

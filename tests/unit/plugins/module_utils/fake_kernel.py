@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from ansible_collections.l4lb.xdp.plugins.module_utils import _filter
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
     Actual,
     BackendEntry,
@@ -37,6 +38,7 @@ class FakeKernel:
     writes: int = 0
     dies_at: int | None = None
     ring_ids: dict[int, int] = field(default_factory=dict)
+    filter: dict[int, int] = field(default_factory=dict)
 
     def actual(self) -> Actual:
         return Actual(
@@ -45,6 +47,7 @@ class FakeKernel:
             dict(self.backends),
             self.sizes,
             dict(self.addresses),
+            dict(self.filter),
         )
 
     def ring(self, pool: int) -> Slots | None:
@@ -83,8 +86,22 @@ class FakeKernel:
         assert not fresh or index not in self.flows
         self.backends[index] = backend
 
+    def passes(self, address: str) -> bool:
+        """Whether the filter lets a packet to the address go on to the services."""
+        index, bit = _filter.place(address, self.sizes.services)
+        return bool(self.filter.get(index, 0) >> bit & 1)
+
+    def put_filter(self, index: int, word: int) -> None:
+        self._write()
+        self.filter[index] = word
+        if not word:
+            del self.filter[index]
+        held = {*self.addresses, *(key.address for key in self.services)}
+        assert all(map(self.passes, held)), "its packets would be passed"
+
     def put_address(self, address: str, service: int, pool: int) -> None:
         self._write()
+        assert self.passes(address), "its packets would be passed"
         assert pool in self.rings, "an echo request would find a pool without its ring"
         self.addresses[address] = service, pool
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import Fleet, parse
 
+VIPS = ["203.0.113.10", "203.0.113.11", "2001:db8::10", "2001:db8::11"]
 ADDRESSES = [f"10.0.0.{i}" for i in range(1, 7)]
 
 
@@ -50,7 +51,7 @@ def fleets(draw: st.DrawFn) -> Fleet:
             st.lists(
                 st.tuples(
                     st.integers(80, 84),
-                    st.sampled_from(["203.0.113.10", "2001:db8::10"]),
+                    st.sampled_from(VIPS),
                     st.sampled_from(names),
                 ),
                 unique_by=lambda service: service[0],
