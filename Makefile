@@ -100,8 +100,9 @@ test-sanity: bootstrap  ## ansible-test: sanity, and the unit tests again in its
 	$(bin)/python tests/ansible_test.py units --python 3.11 --venv
 
 .PHONY: test-molecule
-test-molecule: bootstrap  ## A whole fleet: check, converge, idempotence, traffic, a reboot (root)
-	molecule --base-config .config/molecule/config.yml test --all
+test-molecule: export SCENARIO := $(SCENARIO)
+test-molecule: bootstrap  ## Each role, and a whole fleet, on hosts of the lab (root); one: make test-molecule SCENARIO=bird
+	molecule --base-config .config/molecule/config.yml test $(if $(SCENARIO),--scenario-name "$$SCENARIO",--all)
 
 ##@ Measure it
 

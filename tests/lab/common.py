@@ -15,7 +15,7 @@ LOGS = STATE / "log"
 SSH_KEY = STATE / "id_ed25519"
 # Names of namespaces are the machine's, so is the note whose lab holds them.
 OWNER = Path("/run/l4lb-lab")
-CONNECTIONS = Path("/run/l4lb-lab-ssh")  # Ansible's, see inventories/lab
+CONNECTIONS = Path("/run/l4lb-lab-ssh")  # Ansible's and testinfra's, see inventories/lab
 
 
 class LabError(Exception):

@@ -95,26 +95,50 @@ def boot(host: Host, directory: Path) -> None:
     network.plug(host)
     root.prepare(host, directory)
     machine.start(host, PROGRAM)
+    failure = f"{host.name} does not start: {where_to_look(host)}"
+    wait_for(lambda: machine.loop_pid(host) is not None, BOOT_SECONDS, failure)
 
 
-def up() -> None:
+def prepare() -> Path:
+    """All that hosts stand on: the image, whose directory it returns, a key, wires."""
     claim()
     STATE.mkdir(exist_ok=True)
     directory = image.ensure()
     ssh.make_key()
     step("network: segments, router's bridges, management")
     network.make_core()
-    for host in booted():
+    return directory
+
+
+def boot_all(hosts: list[Host], directory: Path) -> None:
+    for host in hosts:
         step(f"{host.name}: {'runs already' if machine.loop_pid(host) else 'booting'}")
         boot(host, directory)
     for host in HOSTS.values():
         if not host.boots:
             step(f"{host.name}: network namespace")
             network.plug(host)
-    for host in booted():
+    for host in hosts:
         wait_until_running(host)
         step(f"{host.name}: running, ssh {host.management}")
+
+
+def up() -> None:
+    boot_all(booted(), prepare())
     step("up; a shell on a host: make lab-shell HOST=node1")
+
+
+def fresh(hosts: list[Host]) -> None:
+    """Boot these hosts as for the first time, and take the others away: nothing is left of what
+    was done to any of them.
+    """
+    directory = prepare()
+    step("hosts: starting over")
+    machine.power_off(booted())
+    for host in booted():
+        network.forget(host)
+        root.discard(host)
+    boot_all(hosts, directory)
 
 
 def anything_there() -> bool:

@@ -52,6 +52,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="build the image, boot the hosts; resumes what is half done")
+    fresh = commands.add_parser("fresh", help="boot these as for the first time, take others away")
+    fresh.add_argument("hosts", nargs="+", choices=list(HOSTS), metavar="HOST")
     commands.add_parser("down", help="remove everything that `up` made")
     commands.add_parser("status", help="a line a host; fails unless all run")
     for name, text in (
@@ -71,6 +73,8 @@ def main() -> int:
     require_machine()
     if arguments.command == "up":
         hosts.up()
+    elif arguments.command == "fresh":
+        hosts.fresh([HOSTS[name] for name in arguments.hosts])
     elif arguments.command == "down":
         hosts.down()
     elif arguments.command == "status":

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import product
 from pathlib import Path
+from socket import AF_INET, AF_INET6
 
 import topology
 import xdp
@@ -17,6 +19,8 @@ from pyroute2 import IPRoute, netns
 from topology import HOSTS, MANAGEMENT, ROUTER, SEGMENTS, Host, Segment
 
 RUN_NETNS = Path("/run/netns")
+# Numbers under which BIRD and FRR's bgpd put routes into the kernel.
+DAEMONS = (12, 186)
 # Addresses are usable at once instead of after two seconds; nobody else is on these wires.
 NO_DAD = {"net/ipv6/conf/all/accept_dad": "0", "net/ipv6/conf/default/accept_dad": "0"}
 # Strict filtering on the router breaks direct server return; layer-4 hashing spreads connections.
@@ -191,9 +195,28 @@ def power_cycle(host: Host) -> None:
         plug(host)
 
 
-def inhabitants() -> list[int]:
-    """Processes in the lab's namespaces once the hosts are off: shells, traffic, nc for SSH."""
-    ours = {(RUN_NETNS / name).stat().st_ino for name in topology.namespaces() if exists(name)}
+def forget(host: Host) -> None:
+    """Take away what a host leaves outside of itself: its links, ways into it, the router's routes.
+
+    An SSH master to a host that is gone takes the sessions of the next one, and hangs them.
+    """
+    for pid in inhabitants([MANAGEMENT]):
+        with suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if words[0] == b"nc" and host.management.encode() in words:
+                os.kill(pid, signal.SIGKILL)
+    if host.segment:
+        unplug(host)
+    elif usable(host.namespace):
+        with inside(host.namespace) as ipr:
+            # A daemon that was killed has not taken its routes away.
+            for family, protocol in product((AF_INET, AF_INET6), DAEMONS):
+                ipr.flush_routes(family=family, proto=protocol)
+
+
+def inhabitants(namespaces: Iterable[str]) -> list[int]:
+    """Processes in these namespaces; once the hosts are off: shells, traffic, nc for SSH."""
+    ours = {(RUN_NETNS / name).stat().st_ino for name in namespaces if exists(name)}
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -207,10 +230,11 @@ def evict() -> None:
 
     An SSH master that outlived its lab would also take the next lab's sessions, and hang them.
     """
-    for pid in inhabitants():
+    ours = topology.namespaces()
+    for pid in inhabitants(ours):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: not inhabitants(), 5, "processes in the lab's namespaces do not end")
+    wait_for(lambda: not inhabitants(ours), 5, "processes in the lab's namespaces do not end")
 
 
 def remove_all() -> None:

@@ -17,7 +17,7 @@ def make_key() -> None:
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "l4lb-lab", "-f", str(SSH_KEY)])
 
 
-def command(host: Host, *arguments: str, terminal: bool = False) -> list[str]:
+def flags() -> list[str]:
     options = (
         f"IdentityFile={SSH_KEY}",
         "IdentitiesOnly=yes",
@@ -27,8 +27,11 @@ def command(host: Host, *arguments: str, terminal: bool = False) -> list[str]:
         "ConnectTimeout=5",
         f"ProxyCommand=nsenter --net={RUN_NETNS / MANAGEMENT} nc %h %p",
     )
-    flags = [word for option in options for word in ("-o", option)]
-    return ["ssh", *flags, *(["-t"] if terminal else []), f"root@{host.management}", *arguments]
+    return [word for option in options for word in ("-o", option)]
+
+
+def command(host: Host, *arguments: str, terminal: bool = False) -> list[str]:
+    return ["ssh", *flags(), *(["-t"] if terminal else []), f"root@{host.management}", *arguments]
 
 
 def inside_command(host: Host, *arguments: str) -> list[str]:
