@@ -19,6 +19,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils import (
     _agent_status,
     _applied,
     _health,
+    _info,
     _lines,
     _node_state,
     _overrides,
@@ -176,10 +177,12 @@ def apply_services(
     dry: bool = False,
     max_moved: float = 100,
     run_dir: Path = Path(_agent_status.RUN_DIR),
+    compared: bool = False,
 ) -> Outcome:
     """Makes the kernel hold these pools and services; with purge no others.
 
-    Where an agent runs, addresses that go are withdrawn first. max_moved: per cent. Raises
+    Where an agent runs, addresses that go are withdrawn first. max_moved: per cent. compared: tell
+    the steering before and after, by which nodes are compared. Raises
     ConfigError with all mistakes, RefusedError, and WithdrawError, before anything is written.
     """
     if dry and (why_not := lacking(require_netaddr)):
@@ -202,7 +205,7 @@ def apply_services(
             return _on_an_empty_node(fleet, last)
         settings = tables.settings()
         _advice.require_sources(fleet, settings["source_ipv4"], settings["source_ipv6"])
-        outcome = apply_fleet(fleet, tables, state_dir, dry, max_moved, withdraw)
+        outcome = apply_fleet(fleet, tables, state_dir, dry, max_moved, withdraw, compared)
         outcome.changed |= left
         if not dry:
             _node_state.release(state_dir)
@@ -218,6 +221,7 @@ def apply_fleet(
     dry: bool = False,
     max_moved: float = 100,
     withdraw: Callable[[Collection[str]], None] | None = None,
+    compared: bool = False,
 ) -> Outcome:
     """Makes the kernel hold this fleet, with overrides and health, and nothing else; and the files
     that restore reads. The caller is the only writer.
@@ -234,6 +238,7 @@ def apply_fleet(
     down, now = _health.down(healths), now_tick()
     plan = _plan.make(effective, tables.actual(), tables.ring, tables.named_by_flows, now, down)
     _predict.require_at_most(max_moved, plan.pool_shares, plan.service_shares)
+    steering = _info.steering_after(plan, tables) if compared else None
     if not dry:
         if plan.gone_addresses and withdraw:
             withdraw(plan.gone_addresses)
@@ -246,7 +251,10 @@ def apply_fleet(
         if healths is not None:
             _health.save(state_dir, healths)
     changed = plan.changed or news or standing != overrides or healths != known
-    return _services_outcome(plan, effective, changed, _overrides.lines(standing))
+    outcome = _services_outcome(plan, effective, changed, _overrides.lines(standing))
+    if steering is not None:
+        outcome.data["plan"]["steering"] = dict(zip(("before", "after"), steering))
+    return outcome
 
 
 def require_share(max_moved: float) -> None:

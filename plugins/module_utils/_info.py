@@ -13,7 +13,7 @@ import json
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
@@ -23,6 +23,7 @@ from typing import Any
 from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _flows, _links, _rings
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import order
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import Actual, BackendEntry
+from ansible_collections.l4lb.xdp.plugins.module_utils._plan import Plan
 from ansible_collections.l4lb.xdp.plugins.module_utils._program import running
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import pin_names, schema
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables
@@ -218,14 +219,48 @@ def _steering(node: Node) -> str:
 
     Backends count by address, so nodes with different histories agree.
     """
-    services = sorted(
-        (key, node.pool_name(service.pool)) for key, service in node.actual.services.items()
+    return _steered(
+        node.tables,
+        node.actual,
+        {index: ring.content for index, ring in node.rings.items()},
     )
+
+
+def steering_after(plan: Plan, tables: Tables) -> tuple[str, str]:
+    """What `steering` is now, and what it is once this plan was applied to these tables."""
+    actual = tables.actual()
+    live = {index: tables.ring(index) for index in actual.pools}
+    before = {
+        index: _content(slots.current, actual.backends)
+        for index, slots in live.items()
+        if slots is not None
+    }
+    services = {k: s for k, s in actual.services.items() if k not in plan.gone_services}
+    pools = {i: pool for i, pool in actual.pools.items() if i not in plan.gone_pools}
+    then = Actual(
+        {**services, **plan.services},
+        {**pools, **plan.pools},
+        {**actual.backends, **plan.backends},
+        actual.sizes,
+    )
+    after = {index: content for index, content in before.items() if index in then.pools}
+    for index, slots in plan.rings.items():
+        after[index] = _content(slots.current, then.backends)
+    return _steered(tables, actual, before), _steered(tables, then, after)
+
+
+def _steered(tables: Tables, actual: Actual, contents: Mapping[int, bytes]) -> str:
+    """contents: of the rings, by their pools' indices."""
+
+    def name(index: int) -> str:
+        return actual.pools[index].name if index in actual.pools else "?"
+
+    services = sorted((key, name(service.pool)) for key, service in actual.services.items())
     rings = sorted(
-        (pool.name, pool.identity, node.rings[index].content.hex() if index in node.rings else "")
-        for index, pool in node.actual.pools.items()
+        (pool.name, pool.identity, contents[index].hex() if index in contents else "")
+        for index, pool in actual.pools.items()
     )
-    head = [node.tables.settings()["hash_seed"], node.actual.sizes.ring]
+    head = [tables.settings()["hash_seed"], actual.sizes.ring]
     return _digest(json.dumps([head, services, rings]).encode()).hex()
 
 

@@ -77,6 +77,12 @@ options:
       - Removing a pool or a service moves nothing.
     type: float
     default: 100
+  steering:
+    description:
+      - Whether to tell in RV(plan.steering) by what nodes are compared, before and after.
+      - It reads every ring, which takes some time where pools are many.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -150,6 +156,15 @@ plan:
       type: list
       elements: str
       sample: ["pool web backend 192.0.2.71: state draining (inventory is overridden)"]
+    steering:
+      description:
+        - What M(l4lb.xdp.info) tells as C(steering), before the change and after it. Nodes whose
+          values are equal send a new flow to the same backend.
+      type: dict
+      returned: with O(steering), on a node that was prepared by M(l4lb.xdp.program)
+      sample:
+        before: 7c1a9f3e5b2d4860a9c8e7f6d5b4a392
+        after: 0d5b8f21c49e4a7db3c6e1a2908f7d54
 settled:
   description: Slots that need the flow table, by pool, before and after, for pools that had any.
   returned: O(state=settled)
@@ -172,6 +187,7 @@ SPEC = {
     "state": {"type": "str", "choices": ["present", "settled"], "default": "present"},
     "purge": {"type": "bool", "default": False},
     "max_moved": {"type": "float", "default": 100},
+    "steering": {"type": "bool", "default": False},
     **PATHS,
     **STATE,
 }
@@ -196,6 +212,7 @@ def main() -> None:
             *paths,
             module.check_mode,
             given["max_moved"],
+            compared=given["steering"],
         )
 
     finish(module, work, "pools and services")

@@ -315,6 +315,27 @@ def fingerprint(node: Node) -> str:
     return str(_info.info(node.pins, SOURCE)["fingerprint"])
 
 
+def test_steering_after_a_change_is_told_before_it(node: Node) -> None:
+    node.apply(BASE, [SERVICE, {**SERVICE, "name": "tls", "port": 443, "pool": "other"}])
+    changes = [
+        ({**BASE, "web": {"backends": members(A, B)}}, [SERVICE]),  # ring, service, pool
+        ({"web": {"backends": members(A, B), "identity": "source_address"}}, [SERVICE]),
+        ({"web": BASE["web"], "new": {"backends": members(C)}}, [{**SERVICE, "pool": "new"}]),
+    ]
+    for pools, services in changes:
+        told = []
+        for dry in (True, False, True):
+            run = _apply.apply_services(
+                pools, services, True, node.pins, SOURCE, node.state_dir, dry, compared=True
+            )
+            told.append(run.data["plan"]["steering"])
+        assert told[0] == told[1]
+        assert told[0]["before"] != told[0]["after"]
+        assert told[2] == {"before": told[0]["after"], "after": told[0]["after"]}
+        seen = _info.info(node.pins, SOURCE, ["steering"])["steering"]
+        assert seen == told[0]["after"]
+
+
 def test_node_that_lost_its_file_keeps_what_is_not_named(make_node: Callable[..., Node]) -> None:
     node = make_node()
     services = [SERVICE, {**SERVICE, "name": "tls", "port": 443, "pool": "other"}]
