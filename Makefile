@@ -25,6 +25,12 @@ chaos: export PYTHONPATH := $(CURDIR)
 chaos: bootstrap  ## Break the lab's fleet under load, thing by thing, into docs/operations.md; one: make chaos SCENARIO=process_dead
 	$(bin)/python tests/lab/chaos.py $${SCENARIO:+"$$SCENARIO"}
 
+.PHONY: lifecycle
+lifecycle: export SCENARIO := $(SCENARIO)
+lifecycle: export PYTHONPATH := $(CURDIR)
+lifecycle: bootstrap  ## Everything operators do to the lab's fleet, under load, into docs/lifecycle.md; one: make lifecycle SCENARIO=weights
+	$(bin)/python tests/lab/lifecycle.py $${SCENARIO:+"$$SCENARIO"}
+
 .PHONY: dashboard
 dashboard: export PYTHONPATH := $(CURDIR)
 dashboard: bootstrap bench-packages  ## Prometheus watches the lab while things break; the dashboard as a picture, docs/dashboard.svg

@@ -27,11 +27,10 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._upgrade import (
 from ansible_collections.l4lb.xdp.plugins.module_utils._upgrade_compare import ExpectError
 from ansible_collections.l4lb.xdp.plugins.module_utils._upgrade_watch import Limits
 from ansible_collections.l4lb.xdp.plugins.modules import upgrade as module
+from tests.releases import EVERY_EIGHTH, HARMLESS, WRONG_TTL
 
 from .node import SOURCE
 from .upgrades import (
-    HARMLESS,
-    WRONG_TTL,
     Upgraded,
     pinned_tag,
     running,
@@ -169,16 +168,6 @@ def test_what_cannot_be_expected_is_named(node: Upgraded) -> None:
 
 
 # --- the watch ---
-
-EVERY_EIGHTH = (
-    "balancer.c",
-    "\tpool = pools.lookup(&service->pool);",
-    "\tif (!packet->ipv6 && !(packet->source_port & bpf_htons(7)) &&\n"
-    "\t    (packet->source[0] & bpf_htonl(0xfffe0000)) != bpf_htonl(0xc6120000))\n"
-    "\t\treturn VERDICT_DROP_NO_BACKEND;\n"
-    "\tpool = pools.lookup(&service->pool);",
-)
-"""A mistake that no golden packet shows: it spares their clients."""
 
 
 def test_drops_that_rise_bring_the_old_program_back(node: Upgraded) -> None:

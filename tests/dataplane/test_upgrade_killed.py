@@ -37,9 +37,10 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._upgrade import (
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils._upgrade_rollback import roll_back
 from ansible_collections.l4lb.xdp.plugins.module_utils._upgrade_state import UPGRADED, WATCHING
+from tests.releases import HARMLESS, WRONG_TTL
 
 from .node import SOURCE
-from .upgrades import HARMLESS, WRONG_TTL, Upgraded, pinned_tag, running
+from .upgrades import Upgraded, pinned_tag, running
 
 LIBRARY_IN = "ansible_collections/l4lb/xdp/plugins/module_utils"
 LIBRARY = Path(_releases.__file__).parent

@@ -18,19 +18,10 @@ from ansible_collections.l4lb.xdp.plugins.module_utils import _apply, _bpf, _lin
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables
 from ansible_collections.l4lb.xdp.plugins.module_utils._upgrade import Places, Request
 from ansible_collections.l4lb.xdp.plugins.module_utils._wanted import Wanted
+from tests import releases
+from tests.releases import Change
 
 from .node import NODE4, NODE6, SIZES, SOURCE, VIP4, VIP6, frame, interface
-
-Change = tuple[str, str, str]
-"""A file of the sources, a text in it, and what stands there in the other release."""
-
-HARMLESS: Change = (
-    "balancer.c",
-    "\tif (!node || !trace) /*",
-    "\tif (node && bpf_get_smp_processor_id() > 4095)\n\t\treturn XDP_PASS;\n"
-    "\tif (!node || !trace) /*",
-)
-WRONG_TTL: Change = ("encap.h", "#define TTL 64", "#define TTL 63")
 
 
 @dataclass
@@ -82,13 +73,10 @@ def pinned_tag(pin: Path) -> str | None:
 
 def other_release(work: Path, change: Change) -> Path:
     """A copy of the sources with that change."""
-    file, old, new = change
     target = work / f"release-{abs(hash(change))}"
     if not target.exists():
         shutil.copytree(SOURCE, target)
-        text = (target / file).read_text()
-        assert old in text, f"{file} has no {old!r}"
-        (target / file).write_text(text.replace(old, new, 1))
+        releases.make(target, change)
     return target
 
 

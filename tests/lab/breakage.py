@@ -123,6 +123,10 @@ def run_site(node: str) -> None:
     fleet.ansible("ansible-playbook", "-i", str(INVENTORY), "playbooks/site.yml", "--limit", node)
 
 
+def plug_mtu(node: str, mtu: int) -> None:
+    inside.do(node, "ip", "link", "set", "dev", "eth0", "mtu", str(mtu))
+
+
 def set_node(node: str, state: str) -> None:
     arguments = f"state={state} wait=true timeout=60"
     fleet.ansible("ansible", "-i", str(INVENTORY), node, "-m", "l4lb.xdp.node", "-a", arguments)

@@ -7,42 +7,14 @@ chaos.py [SCENARIO...]      without any: all of them, and the table goes into do
 
 from __future__ import annotations
 
-import argparse
-import signal
-import sys
 import time
 from dataclasses import dataclass, field
 
-import fleet
-import hosts
-import report
 import trouble
 import view
-from breakage import INVENTORY
-from common import CHECKOUT, LabError, step
-from fleet import Inventory
-from load import DATAGRAMS, LONG, MESSAGES, SHORT
+from common import CHECKOUT, LabError
 from scenarios import EVERYBODY, NODE, Scenario, scenarios
-from verify import wait_for_routes
-
-from bench import page
-
-PAGE = CHECKOUT / "docs/operations.md"
-HEAD = (
-    "what happens",
-    "noticed",
-    "whole again",
-    "broken on it",
-    "broken elsewhere",
-    "paused elsewhere",
-    "new ones failed",
-    "datagrams lost",
-    "broken by its return",
-)
-NONE = "-"
-CALM = 3.0  # seconds without trouble after which there is none
-WHOLE = 45.0  # seconds that trouble may last
-MENDED = 90.0
+from stage import CALM, MENDED, NONE, WHOLE, Stage, of, perform
 
 
 @dataclass
@@ -76,41 +48,33 @@ class Result:
         ]
 
 
-def of(counted: tuple[int, int]) -> str:
-    return f"{counted[0]} of {counted[1]}" if counted[1] else NONE
+class Chaos(Stage[Scenario, Result]):
+    """Things break."""
 
-
-def datagram_target(inventory: Inventory) -> str:
-    found = [s for s in inventory.services if s["protocol"] == "udp"]
-    if not found:
-        raise LabError(f"{INVENTORY} has no service over UDP for the load")
-    return f"{found[0]['address']}:{found[0]['port']}"
-
-
-class Chaos:
-    """One run, over one inventory."""
+    block = "chaos"
+    page = CHECKOUT / "docs/operations.md"
+    head = (
+        "what happens",
+        "noticed",
+        "whole again",
+        "broken on it",
+        "broken elsewhere",
+        "paused elsewhere",
+        "new ones failed",
+        "datagrams lost",
+        "broken by its return",
+    )
 
     def __init__(self) -> None:
-        self.inventory = fleet.read_inventory(INVENTORY)
-        self.addresses = sorted({service["address"] for service in self.inventory.services})
-        self.loads = int(time.time()) % 80  # other addresses than a run before this one had
-
-    def watch(self, until: view.Condition, seconds: float) -> tuple[float, list[view.View]]:
-        return view.watch(self.addresses, until, seconds)
+        super().__init__()
+        self.scenarios = scenarios()
 
     def run(self, name: str, scenario: Scenario) -> Result:
         self.watch(view.View.is_well, MENDED)
         result = Result(name, scenario)
-        urls, datagrams = list(self.inventory.urls), datagram_target(self.inventory)
         try:
             scenario.prepares()
-            self.loads += 1
-            with (
-                trouble.addresses(self.loads) as sources,
-                trouble.constant_load(urls, datagrams, sources) as load,
-            ):
-                load.wait_until_calm(CALM, WHOLE)
-                self.go_through(scenario, load, result)
+            self.under_load(lambda load: self.go_through(scenario, load, result))
         finally:
             scenario.mends()
         return result
@@ -149,11 +113,8 @@ class Chaos:
         gaps = load.troubles(began, mending, "gap")
         result.paused = len({each["id"] for each in gaps if each["server"] != scenario.dead})
         end = ended if scenario.dead == EVERYBODY else mending
-        result.refused = (
-            len(load.troubles(began, end, "refused")),
-            load.sent(began, end, "short"),
-        )
-        result.lost = len(load.troubles(began, end, "lost")), load.sent(began, end, "datagrams")
+        result.refused = load.refused(began, end)
+        result.lost = load.lost(began, end)
         result.returned = len(load.troubles(mending, ended, "broken"))
         if scenario.dead != EVERYBODY:
             last = [each["at"] for each in load.troubles(began, mending)]
@@ -174,77 +135,5 @@ class Chaos:
             wrong.append(f"{NODE} was withdrawn")
 
 
-def markdown(results: list[Result]) -> str:
-    rows = [[*result.cells(), "; ".join(result.wrong) or "as it should"] for result in results]
-    lines = [(*HEAD, "verdict"), ("---",) * (len(HEAD) + 1), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def show(results: list[Result]) -> None:
-    rows = [[result.name, *result.cells()[1:]] for result in results]
-    load = (
-        f"Under {LONG} long connections with {MESSAGES} requests a second each, {SHORT} new"
-        f" connections and {DATAGRAMS} datagrams a second"
-    )
-    print(report.table(load, ("scenario", *HEAD[1:]), rows), flush=True)
-
-
-def run_all(names: list[str]) -> list[Result]:
-    hosts.up()
-    step("site: ansible-playbook -i inventories/lab playbooks/site.yml")
-    fleet.play(INVENTORY, "site")
-    chaos = Chaos()
-    wait_for_routes(chaos.inventory)
-    known = scenarios()
-    results = []
-    for name in names or known:
-        step(f"{name}: {known[name].title}")
-        result = chaos.run(name, known[name])
-        results.append(result)
-        show([result])
-        for line in result.wrong:
-            step(f"wrong: {line}")
-    return results
-
-
-def parse() -> list[str]:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    known = list(scenarios())
-    parser.add_argument("names", nargs="*", metavar="SCENARIO", help=", ".join(known))
-    names = parser.parse_args().names
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        parser.error(f"no scenario {', '.join(unknown)}; there are {', '.join(known)}")
-    return names
-
-
-def interrupt(*_signal: object) -> None:
-    """Whatever is broken is mended before the end."""
-    raise KeyboardInterrupt
-
-
-def main() -> int:
-    signal.signal(signal.SIGTERM, interrupt)
-    names = parse()
-    began = time.monotonic()
-    results = run_all(names)
-    show(results)
-    if not names:
-        page.write("chaos", markdown(results), PAGE)
-        step(f"written: {PAGE}")
-    wrong = sum(bool(result.wrong) for result in results)
-    step(
-        f"{len(results)} scenarios, {wrong} not as they should be, {time.monotonic() - began:.0f} s"
-    )
-    return 1 if wrong else 0
-
-
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except LabError as error:
-        sys.exit(f"[lab] failed: {error}\n[lab] what is up stays up: make lab-shell HOST=node1")
-    except KeyboardInterrupt:
-        sys.exit("[lab] interrupted, and mended; the lab stays up")
+    perform(Chaos)

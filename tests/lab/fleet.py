@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,11 +41,12 @@ def ansible(program: str, *arguments: str) -> str:
     return result.stdout
 
 
-def play(inventory: Path, playbook: str) -> None:
+def play(inventory: Path, playbook: str, *options: str) -> None:
     """Run a playbook; all that it says goes to the terminal and to a log."""
     LOGS.mkdir(parents=True, exist_ok=True)
     log_path = LOGS / f"{playbook}.log"
-    command = [BIN / "ansible-playbook", "-i", str(inventory), f"playbooks/{playbook}.yml"]
+    where = "-i", str(inventory), f"playbooks/{playbook}.yml"
+    command = [BIN / "ansible-playbook", *where, *options]
     with (
         log_path.open("w") as log,
         subprocess.Popen(
@@ -62,6 +64,43 @@ def play(inventory: Path, playbook: str) -> None:
             log.write(line)
     if process.returncode != 0:
         raise LabError(f"playbooks/{playbook}.yml failed: see {log_path}")
+
+
+@dataclass(frozen=True)
+class Played:
+    """A playbook's run; seconds: how long it took."""
+
+    failed: bool
+    output: str
+    seconds: float
+
+    @property
+    def changed(self) -> int:
+        """Tasks that changed something, on all hosts."""
+        return sum(map(int, re.findall(r"\bchanged=(\d+)", self.output)))
+
+
+def attempt(
+    inventory: Path, playbook: str, *options: str, log: Path, root: Path = CHECKOUT
+) -> Played:
+    """Run a playbook, also of another checkout; what it says goes into a log."""
+    more = {} if root == CHECKOUT else {"ANSIBLE_COLLECTIONS_PATH": str(root.parents[2])}
+    log.parent.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    result = subprocess.run(
+        [
+            *(BIN / "ansible-playbook", "-i", str(inventory)),
+            *(str(root / f"playbooks/{playbook}.yml"), *options),
+        ],
+        cwd=CHECKOUT,
+        env=environment(ANSIBLE_FORCE_COLOR="0", **more),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    log.write_text(result.stdout)
+    return Played(result.returncode != 0, result.stdout, time.monotonic() - began)
 
 
 @dataclass(frozen=True)
@@ -104,9 +143,10 @@ def read_inventory(inventory: Path) -> Inventory:
     return Inventory(variables["l4lb_pools"], variables["l4lb_services"])
 
 
-def nodes_info(inventory: Path) -> dict[str, dict]:
-    """What `l4lb.xdp.info` says on every node."""
-    output = ansible("ansible", "-i", str(inventory), NODES, "-m", "l4lb.xdp.info")
+def nodes_info(inventory: Path, *gather: str) -> dict[str, dict]:
+    """What `l4lb.xdp.info` says on every node, or parts of it."""
+    options = ["-a", f"gather={','.join(gather)}"] if gather else []
+    output = ansible("ansible", "-i", str(inventory), NODES, "-m", "l4lb.xdp.info", *options)
     answer = re.compile(r"^(\S+) \| SUCCESS => ", re.MULTILINE)
     decoder = json.JSONDecoder()
     return {

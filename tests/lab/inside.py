@@ -45,9 +45,13 @@ def read(name: str, path: str) -> str:
     return Path(f"/proc/{pid(name)}/root{path}").read_text()
 
 
+def exists(name: str, path: str) -> bool:
+    return Path(f"/proc/{pid(name)}/root{path}").exists()
+
+
 def read_json(name: str, path: str) -> dict:
-    """The same of a file that may not be there, or not whole: an empty answer."""
+    """The same of a file that may not be there, or not whole, or its host off: an empty answer."""
     try:
         return json.loads(read(name, path))
-    except (OSError, ValueError):
+    except (LabError, OSError, ValueError):
         return {}

@@ -24,13 +24,13 @@ PORT = 9474
 BREAKS = ("process_dead", "node_drained")
 
 
-def watch(out: Path) -> list[chaos.Result]:
-    """Draws what Prometheus saw; returns what came of the things that broke."""
+def watch(out: Path) -> None:
+    """Draws what Prometheus saw."""
     targets = {node.name: f"{node.management}:{PORT}" for node in of_kind("node")}
     began = time.time()
     # The management network is a namespace: this thread, and what it starts, goes there.
     with network.inside(MANAGEMENT), prometheus(targets, STATE / "prometheus", LISTEN):
-        results = chaos.run_all(list(BREAKS))
+        chaos.Chaos().run_all(list(BREAKS))
         minutes = (time.time() - began) / 60
         step(f"dashboard: drawing the last {minutes:.1f} minutes")
         subprocess.run(
@@ -41,13 +41,11 @@ def watch(out: Path) -> list[chaos.Result]:
             cwd=CHECKOUT,
             check=True,
         )
-    return results
 
 
 def main() -> int:
     hosts.up()
-    results = watch(Path(sys.argv[1]).absolute())
-    chaos.show(results)
+    watch(Path(sys.argv[1]).absolute())
     step(f"written: {sys.argv[1]}")
     return 0
 

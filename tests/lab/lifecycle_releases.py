@@ -1,0 +1,98 @@
+# SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Other releases on a running fleet: good ones, bad ones, and the way back."""
+
+from __future__ import annotations
+
+import re
+
+import edits
+import fleet
+from breakage import INVENTORY
+from common import CHECKOUT
+from rehearsal import Run, Scenario
+from scenarios import NODE, OTHER
+
+from tests import releases
+
+# Shorter than the defaults, or the table would take an hour.
+PATIENCE = ("-e", "l4lb_baseline=3", "-e", "l4lb_watch=8")
+VERSION = re.search(r"#define SCHEMA_VERSION (\d+)", (CHECKOUT / "bpf/maps.h").read_text())
+LAYOUT = "#define SCHEMA_VERSION "
+
+
+def tags() -> dict[str, str]:
+    info = fleet.nodes_info(INVENTORY, "program")
+    return {node: each["program"]["tag"] for node, each in info.items()}
+
+
+def fingerprints() -> set[str]:
+    return {each["fingerprint"] for each in fleet.nodes_info(INVENTORY, "fingerprint").values()}
+
+
+def discard(_run: Run) -> None:
+    edits.discard_release()
+
+
+def upgrade_and_roll_back(run: Run) -> None:
+    before, same = tags(), fingerprints()
+    run.play("upgrade", *PATIENCE, root=edits.release(releases.HARMLESS))
+    upgraded = tags()
+    run.check(
+        len(set(upgraded.values())) == 1 and not before.items() & upgraded.items(),
+        f"programs after the upgrade: {upgraded}, before: {before}",
+    )
+    run.check(len(fingerprints()) == 1, "nodes differ after the upgrade")
+    played = run.play("rollback")
+    run.check(tags() == before, f"programs after the rollback: {tags()}, before: {before}")
+    run.check(fingerprints() == same, "the fingerprint is not the former one")
+    run.shows(f"both nodes another program, and after {played.seconds:.0f} s the former again")
+
+
+def refuse_by_golden(run: Run) -> None:
+    before = tags()
+    run.play("upgrade", *PATIENCE, root=edits.release(releases.WRONG_TTL), refused="golden packet")
+    run.check(tags() == before, "a program was replaced")
+    run.shows("refused on the first node, with the packets that differ")
+
+
+def take_back_by_watch(run: Run) -> None:
+    before = tags()
+    run.play("upgrade", *PATIENCE, root=edits.release(releases.EVERY_EIGHTH), refused="put back")
+    run.check(tags() == before, f"programs: {tags()}, before: {before}")
+    run.shows("the first node got its program back by itself, the second never had another")
+
+
+def other_layout(run: Run) -> None:
+    number = int(VERSION[1]) if VERSION else 0
+    change = ("maps.h", f"{LAYOUT}{number}", f"{LAYOUT}{number + 90}")
+    before = tags()
+    one = ("-e", f"l4lb_hosts={NODE}")
+    again = (*one, "-e", "l4lb_relayout=true", "-e", "l4lb_drain_threshold=50")
+    root = edits.release(change)
+    run.play("upgrade", *one, root=root, refused="l4lb_relayout")
+    run.check(tags() == before, "the refused run replaced a program")
+    run.play("upgrade", *again, root=root)
+    run.well()
+    run.play("upgrade", *again)
+    run.well()
+    run.check(tags() == before, f"programs afterwards: {tags()}, before: {before}")
+    run.shows(
+        f"refused; then {NODE} drained, begun anew and announced; the same back; {OTHER} went on"
+    )
+
+
+def scenarios() -> dict[str, Scenario]:
+    return {
+        "upgrade": Scenario("upgrade, and rollback", upgrade_and_roll_back, mends=discard),
+        "upgrade_golden": Scenario(
+            "upgrade to a release that fails a golden test", refuse_by_golden, mends=discard
+        ),
+        "upgrade_watch": Scenario(
+            "upgrade to a release whose watch fails",
+            take_back_by_watch,
+            mends=discard,
+            loss="an eighth of the flows over one node, until the watch sees it",
+        ),
+        "layout": Scenario("a release whose maps have another layout", other_layout, mends=discard),
+    }
