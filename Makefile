@@ -31,6 +31,11 @@ lifecycle: export PYTHONPATH := $(CURDIR)
 lifecycle: bootstrap  ## Everything operators do to the lab's fleet, under load, into docs/lifecycle.md; one: make lifecycle SCENARIO=weights
 	$(bin)/python tests/lab/lifecycle.py $${SCENARIO:+"$$SCENARIO"}
 
+.PHONY: lifecycle-quick
+lifecycle-quick: export PYTHONPATH := $(CURDIR)
+lifecycle-quick: bootstrap  ## Some of it, on a machine that may be busy: what breaks and fails counts, pauses do not
+	$(bin)/python tests/lab/lifecycle.py --quick
+
 .PHONY: dashboard
 dashboard: export PYTHONPATH := $(CURDIR)
 dashboard: bootstrap bench-packages  ## Prometheus watches the lab while things break; the dashboard as a picture, docs/dashboard.svg
