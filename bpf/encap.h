@@ -136,28 +136,47 @@ static __always_inline int readdress(struct xdp_md *ctx, const struct packet *pa
 											      : -1;
 }
 
+/* The outer source: the node's, or of a prefix by the flow's hash, so that whoever spreads packets by
+ * their addresses spreads one node's tunnels.
+ */
+static __always_inline __be32 source4(const struct sources *from, __u32 label)
+{
+	return from->ipv4 | (bpf_htonl(label) & from->spread4);
+}
+
+static __always_inline struct address6 source6(const struct sources *from, __u32 label)
+{
+	struct address6 source;
+
+	__builtin_memcpy(source.words, from->ipv6, sizeof(source.words));
+	source.words[3] |= bpf_htonl(label) & from->spread6;
+	return source;
+}
+
 /* Puts the outer headers in front. The flow label carries the flow's hash, so that routers spread
  * one node's tunnels (RFC 6438).
  */
 static __always_inline int encap(struct xdp_md *ctx, const struct packet *packet,
 				 const struct link *link, const struct backend *backend,
-				 const struct settings *node, __u32 label)
+				 const struct sources *from, __u32 label)
 {
 	__u8 inner = packet->ipv6 ? IPPROTO_IPV6 : IPPROTO_IPIP;
+	struct address6 source;
 	void *outer;
 
 	if (backend->ipv6) {
+		source = source6(from, label);
 		outer = push(ctx, link, bpf_htons(ETH_P_IPV6), sizeof(struct ipv6hdr));
 		if (!outer)
 			return -1;
-		write_ipv6(outer, packet->traffic_class, label, inner, packet->length,
-			   node->source6, backend->address);
+		write_ipv6(outer, packet->traffic_class, label, inner, packet->length, source.words,
+			   backend->address);
 	} else {
 		outer = push(ctx, link, bpf_htons(ETH_P_IP), sizeof(struct iphdr));
 		if (!outer)
 			return -1;
-		write_ipv4(outer, packet->traffic_class, inner, packet->length, node->source4,
-			   backend->address[0]);
+		write_ipv4(outer, packet->traffic_class, inner, packet->length,
+			   source4(from, label), backend->address[0]);
 	}
 	return 0;
 }
@@ -165,30 +184,32 @@ static __always_inline int encap(struct xdp_md *ctx, const struct packet *packet
 /* Puts the outer headers in front, and UDP behind them. */
 static __always_inline int encap_gue(struct xdp_md *ctx, const struct packet *packet,
 				     const struct link *link, const struct backend *backend,
-				     const struct settings *node, __u32 label)
+				     const struct sources *from, __be16 port, __u32 label)
 {
+	struct address6 source;
 	__u16 length = packet->length + sizeof(struct udphdr);
 	struct ipv6hdr *ip6;
 	struct iphdr *ip4;
 	struct udphdr *udp;
 
 	if (backend->ipv6) {
+		source = source6(from, label);
 		ip6 = push(ctx, link, bpf_htons(ETH_P_IPV6), sizeof(*ip6) + sizeof(*udp));
 		if (!ip6)
 			return -1;
 		udp = (void *)(ip6 + 1);
-		write_ipv6(ip6, packet->traffic_class, label, IPPROTO_UDP, length, node->source6,
+		write_ipv6(ip6, packet->traffic_class, label, IPPROTO_UDP, length, source.words,
 			   backend->address);
-		write_gue(udp, label, node->gue_port, packet->length);
-		udp->check = gue_checksum(udp, node->source6, backend->address, udp + 1,
+		write_gue(udp, label, port, packet->length);
+		udp->check = gue_checksum(udp, source.words, backend->address, udp + 1,
 					  (void *)(long)ctx->data_end, packet->ipv6);
 	} else {
 		ip4 = push(ctx, link, bpf_htons(ETH_P_IP), sizeof(*ip4) + sizeof(*udp));
 		if (!ip4)
 			return -1;
-		write_ipv4(ip4, packet->traffic_class, IPPROTO_UDP, length, node->source4,
+		write_ipv4(ip4, packet->traffic_class, IPPROTO_UDP, length, source4(from, label),
 			   backend->address[0]);
-		write_gue((void *)(ip4 + 1), label, node->gue_port, packet->length);
+		write_gue((void *)(ip4 + 1), label, port, packet->length);
 	}
 	return 0;
 }

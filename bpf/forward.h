@@ -17,7 +17,7 @@
 
 static __always_inline int has_source(const struct settings *node, const struct backend *backend)
 {
-	return backend->ipv6 ? node->source6[0] : node->source4;
+	return backend->ipv6 ? node->own.ipv6[0] : node->own.ipv4;
 }
 
 /* Addresses the frame to the next hop. Out of another interface it goes without its tags. */
@@ -28,18 +28,22 @@ static __always_inline void address(struct link *link, const struct nexthop *hop
 		cut_tags(link);
 }
 
-/* Makes the packet what the backend's pool wants it to be. */
+/* Makes the packet what the backend's pool wants it to be. What the kernel is to forward has the
+ * node's own address, which it accepts from no one else.
+ */
 static __always_inline int dress(struct xdp_md *ctx, const struct packet *packet,
 				 const struct link *link, const struct backend *backend,
 				 const struct settings *node, __u32 label, enum hop found)
 {
+	const struct sources *from = found == HOP_FOUND ? &node->outer : &node->own;
+
 	if (likely(backend->forwarding == FORWARDING_IPIP))
-		return encap(ctx, packet, link, backend, node, label);
+		return encap(ctx, packet, link, backend, from, label);
 	if (backend->forwarding == FORWARDING_GUE)
-		return encap_gue(ctx, packet, link, backend, node, label);
+		return encap_gue(ctx, packet, link, backend, from, node->gue_port, label);
 	if (found == HOP_FOUND)
 		return readdress(ctx, packet, link);
-	return encap(ctx, packet, link, backend, node, label);
+	return encap(ctx, packet, link, backend, from, label);
 }
 
 static __always_inline enum verdict forward(struct xdp_md *ctx, const struct packet *packet,

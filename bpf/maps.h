@@ -114,15 +114,23 @@ enum schema {
 	SCHEMA_COUNT,
 };
 
+/* Outer source addresses, 0 for none, and which of their bits are the flow's hash. */
+struct sources {
+	__be32 ipv4;
+	__be32 spread4;
+	__be32 ipv6[4];
+	__be32 spread6; /* of the last word */
+	__u8 pad[4];
+};
+
 struct settings {
 	__u64 hash_seed;
-	__be32 source4; /* outer source addresses; 0: none */
+	struct sources own; /* the node's addresses: nothing of them is spread */
+	struct sources outer; /* the same, or prefixes */
 	__u32 zero; /* it is, but the verifier does not know */
-	__be32 source6[4];
 	__u8 other_ports;
 	__u8 echo;
 	__be16 gue_port; /* where backends take GUE */
-	__u8 pad[4];
 };
 
 struct service4_key {

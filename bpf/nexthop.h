@@ -32,7 +32,7 @@ static __always_inline enum hop ask_kernel(struct xdp_md *ctx, const struct back
 					   const struct settings *node, struct nexthop *hop,
 					   __u32 now)
 {
-	const __be32 *source = backend->ipv6 ? node->source6 : &node->source4;
+	const __be32 *source = backend->ipv6 ? node->own.ipv6 : &node->own.ipv4;
 	struct bpf_fib_lookup query = {};
 	long found = ask_routes(ctx, backend->ipv6, source, backend->address, &query);
 

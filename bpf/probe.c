@@ -48,11 +48,11 @@ struct outer6 {
  */
 static __always_inline __sum16 probe_checksum(struct __sk_buff *skb, const struct outer6 *outer,
 					      const struct backend *backend,
-					      const struct settings *node)
+					      const __be32 *source)
 {
 	if (skb->gso_size)
-		return ~fold(pseudo_sum(&outer->udp, node->source6, backend->address));
-	return gue_checksum(&outer->udp, node->source6, backend->address, (void *)(long)skb->data,
+		return ~fold(pseudo_sum(&outer->udp, source, backend->address));
+	return gue_checksum(&outer->udp, source, backend->address, (void *)(long)skb->data,
 			    (void *)(long)skb->data_end, skb->protocol == bpf_htons(ETH_P_IPV6));
 }
 
@@ -62,15 +62,18 @@ static __always_inline long wrap_gue(struct __sk_buff *skb, const struct backend
 	__u32 label = bpf_get_hash_recalc(skb), length = skb->len + sizeof(struct udphdr);
 	struct outer6 outer6 = {};
 	struct outer4 outer4 = {};
+	struct address6 source;
 
 	if (backend->ipv6) {
-		write_ipv6(&outer6.ip, 0, label, IPPROTO_UDP, length, node->source6,
+		source = source6(&node->outer, label);
+		write_ipv6(&outer6.ip, 0, label, IPPROTO_UDP, length, source.words,
 			   backend->address);
 		write_gue(&outer6.udp, label, node->gue_port, skb->len);
-		outer6.udp.check = probe_checksum(skb, &outer6, backend, node);
+		outer6.udp.check = probe_checksum(skb, &outer6, backend, source.words);
 		return bpf_lwt_push_encap(skb, BPF_LWT_ENCAP_IP, &outer6, sizeof(outer6));
 	}
-	write_ipv4(&outer4.ip, 0, IPPROTO_UDP, length, node->source4, backend->address[0]);
+	write_ipv4(&outer4.ip, 0, IPPROTO_UDP, length, source4(&node->outer, label),
+		   backend->address[0]);
 	write_gue(&outer4.udp, label, node->gue_port, skb->len);
 	return bpf_lwt_push_encap(skb, BPF_LWT_ENCAP_IP, &outer4, sizeof(outer4));
 }
@@ -83,15 +86,17 @@ static __always_inline long wrap(struct __sk_buff *skb, const struct backend *ba
 	__u32 label = bpf_get_hash_recalc(skb);
 	struct ipv6hdr outer6 = {};
 	struct iphdr outer4 = {};
+	struct address6 source;
 
 	if (backend->forwarding == FORWARDING_GUE)
 		return wrap_gue(skb, backend, node);
 	if (backend->ipv6) {
-		write_ipv6(&outer6, 0, label, inner, skb->len, node->source6, backend->address);
+		source = source6(&node->outer, label);
+		write_ipv6(&outer6, 0, label, inner, skb->len, source.words, backend->address);
 		return push_outer(skb, &outer6, sizeof(outer6), &outer6.nexthdr,
 				  offsetof(struct ipv6hdr, nexthdr));
 	}
-	write_ipv4(&outer4, 0, inner, skb->len, node->source4, backend->address[0]);
+	write_ipv4(&outer4, 0, inner, skb->len, source4(&node->outer, label), backend->address[0]);
 	return push_outer(skb, &outer4, sizeof(outer4), &outer4.protocol,
 			  offsetof(struct iphdr, protocol));
 }
@@ -104,7 +109,7 @@ int probe(struct __sk_buff *skb)
 
 	if (!has_mark(skb->mark) || !node || !backend || backend->state == STATE_UNUSED)
 		return BPF_DROP;
-	if (!(backend->ipv6 ? node->source6[0] : node->source4))
+	if (!(backend->ipv6 ? node->own.ipv6[0] : node->own.ipv4))
 		return BPF_DROP;
 	if (wrap(skb, backend, node))
 		return BPF_DROP;

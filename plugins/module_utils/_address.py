@@ -71,6 +71,36 @@ def canonical(text: str) -> str:
     return str(address)
 
 
+def prefix(text: str, version: int, shortest: int, longest: int) -> tuple[str, int]:
+    """The address and the length of a prefix like `198.18.0.0/20`.
+
+    Raises ValueError as `canonical` does, its text naming what is allowed.
+    """
+    address, slash, bits = text.partition("/")
+    if not slash or not bits.isdecimal() or not shortest <= int(bits) <= longest:
+        raise ValueError(f"is not a prefix of IPv{version} with a length of {shortest}-{longest}")
+    base = canonical(address)
+    if (6 if ":" in base else 4) != version:
+        raise ValueError(f"is not of IPv{version}")
+    width = 32 if version == 4 else 128
+    number = int.from_bytes(packed(base), "big")
+    kept = number >> (width - int(bits)) << (width - int(bits))
+    if kept != number:
+        first = str(netaddr.IPAddress(kept, version))
+        raise ValueError(f"has bits behind its length: write {first}/{bits}")
+    return base, int(bits)
+
+
+def contains(prefix_: str, address: str) -> bool:
+    """Whether an address is of a prefix."""
+    base, _slash, bits = prefix_.partition("/")
+    first, other = packed(base), packed(address)
+    if len(first) != len(other):
+        return False
+    width = len(first) * 8 - int(bits)
+    return int.from_bytes(first, "big") >> width == int.from_bytes(other, "big") >> width
+
+
 def packed(address: str | bytes) -> bytes:
     """The 4 or 16 bytes of an address in network order; bytes are returned as they are.
 

@@ -17,6 +17,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._address import endpoint,
 from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import (
     gue_source_port,
     identity_hash,
+    outer_source,
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import slot as slot_number
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
@@ -179,10 +180,11 @@ class Explainer:
             "health": backend.health,
             "pool": self._lookup.pool(backend.pool).name,
         }
-        family = _family(backend.address)
+        family = _family(backend.address).lower()
+        prefix = self._settings[f"source_prefix_{family}"]
         answer.tunnel = {
             "kind": pool.forwarding,
-            "source": self._settings[f"source_{family.lower()}"],
+            "source": outer_source(prefix, hashed) if prefix else self.own_source(backend.address),
             "destination": backend.address,
         }
         if pool.forwarding == "gue":
@@ -193,10 +195,16 @@ class Explainer:
                 f"{backend.address} is {backend.health}, but the ring still points to it"
             )
 
+    def own_source(self, backend: str) -> str | None:
+        """The node's address of the backend's family, with which the kernel is asked for routes."""
+        source: str | None = self._settings[f"source_{_family(backend).lower()}"]
+        return source
+
     def _forward(self, answer: Explanation, index: int, ingress: str) -> None:
         """Backend to next hop and verdict."""
         tunnel = answer.tunnel or {}
-        source, destination = tunnel["source"], tunnel["destination"]
+        destination = tunnel["destination"]
+        source = self.own_source(destination)
         if source is None:
             family = _family(destination)
             answer.verdict = "drop_no_source"
@@ -208,6 +216,8 @@ class Explainer:
         hop = self.asker.ask(source, destination, _links.interface(ingress).index)
         state = _nexthop.neighbour_state(hop)
         answer.verdict = _nexthop.verdict(hop, ingress)
+        if answer.verdict == "to_kernel":
+            tunnel["source"] = source
         if tunnel["kind"] == "l2" and hop.address not in (None, destination):
             answer.verdict = "drop_no_route"
             answer.why.append(_nexthop.off_link(hop, destination))

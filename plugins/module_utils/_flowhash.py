@@ -34,6 +34,8 @@ The hash spreads flows. It does not resist someone who knows the seed.
 
 from __future__ import annotations
 
+import socket
+
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import packed
 
 _MASK = 0xFFFFFFFFFFFFFFFF
@@ -116,6 +118,15 @@ def identity_hash(
 def slot(hash_: int, size: int) -> int:
     """The slot, 0..size-1, that a flow's hash picks in a ring of `size` slots (below 2^32)."""
     return (hash_ >> 32) * size >> 32
+
+
+def outer_source(prefix: str, hashed: int) -> str:
+    """The outer source that a flow has where sources are spread over a prefix (bpf/encap.h)."""
+    address, _slash, length = prefix.partition("/")
+    raw = packed(address)
+    number = int.from_bytes(raw, "big") | hashed & (1 << len(raw) * 8 - int(length)) - 1
+    family = socket.AF_INET if len(raw) == 4 else socket.AF_INET6
+    return socket.inet_ntop(family, number.to_bytes(len(raw), "big"))
 
 
 def gue_source_port(hashed: int) -> int:

@@ -99,7 +99,8 @@ _OF_NO_CONCERN = {
 
 def _asked(arguments: Mapping[str, Any]) -> Asked:
     pools, services = arguments["pools"], arguments["services"]
-    sources = {} if _see_host.has_netaddr() else {"source_ipv4": None, "source_ipv6": None}
+    names = [f"source_{what}ipv{version}" for what in ("", "prefix_") for version in (4, 6)]
+    sources = {} if _see_host.has_netaddr() else dict.fromkeys(names)
     entries = list(_services(services))
     addresses = tuple(dict.fromkeys(address for address, _protocol in entries))
     flows = {f"{protocol}{6 if ':' in address else 4}" for address, protocol in entries}
@@ -222,7 +223,10 @@ def _addresses(asked: Asked) -> Iterator[Check]:
     else:
         yield from _preflight_paths.judge_service_addresses(services, local)
     sources = {4: asked.wanted.source_ipv4, 6: asked.wanted.source_ipv6}
-    yield from _preflight_paths.judge_sources(asked.backends or (), sources, services, local)
+    backends = asked.backends or ()
+    yield from _preflight_paths.judge_sources(backends, sources, services, local)
+    prefixes = {4: asked.wanted.source_prefix_ipv4, 6: asked.wanted.source_prefix_ipv6}
+    yield from _preflight_paths.judge_source_prefixes(prefixes, backends, services)
 
 
 def _paths(asked: Asked, links: Mapping[str, _preflight_links.Link]) -> Iterator[Check]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.l4lb.xdp.plugins.module_utils._address import contains
 from ansible_collections.l4lb.xdp.plugins.module_utils._link_kinds import TAKES_NOTHING
 from ansible_collections.l4lb.xdp.plugins.module_utils._preflight_check import (
     Check,
@@ -132,6 +133,26 @@ def _judge_source(name: str, source: str, own: set[str], taken: set[str]) -> Che
         found = f"{source} is on no interface: errors about tunnels never come back here"
         return Check("tunnel_source", name, "warning", found, remedy)
     return Check("tunnel_source", name, "ok", source)
+
+
+def judge_source_prefixes(
+    prefixes: Mapping[int, str | None], backends: Iterable[str], services: Iterable[str]
+) -> list[Check]:
+    """prefixes: what outer sources are spread over, by IP version."""
+    taken = [*((a, "a service's") for a in services), *((a, "a backend's") for a in backends)]
+    checks = []
+    for version, name in ((4, "source_prefix_ipv4"), (6, "source_prefix_ipv6")):
+        prefix = prefixes.get(version)
+        if not prefix:
+            continue
+        within = [f"{address}, {whose}" for address, whose in taken if contains(prefix, address)]
+        if within:
+            found = f"{prefix} holds {some(within)}: who has that address would drop such packets"
+            remedy = f"set {name} (l4lb_{name}) to a prefix that nobody has an address of"
+            checks.append(Check("tunnel_source", name, "failed", found, remedy))
+        else:
+            checks.append(Check("tunnel_source", name, "ok", prefix))
+    return checks
 
 
 def judge_routes(paths: Sequence[Path]) -> list[Check]:

@@ -142,10 +142,12 @@ def _configure_balancer(compiled: Any, wanted: Wanted, dry: bool) -> bool:
         echo=words.value("echo", wanted.echo),
         gue_port=socket.htons(wanted.gue_port),
     )
-    for attribute, address in (("source4", wanted.source_ipv4), ("source6", wanted.source_ipv6)):
-        if address:
-            offset = getattr(table.Leaf, attribute).offset
-            ct.memmove(ct.addressof(new) + offset, packed(address), len(packed(address)))
+    _put_sources(new.own, wanted.source_ipv4, wanted.source_ipv6)
+    _put_sources(
+        new.outer,
+        wanted.source_prefix_ipv4 or wanted.source_ipv4,
+        wanted.source_prefix_ipv6 or wanted.source_ipv6,
+    )
     changed = bytes(table[0]) != bytes(new)
     layout = words.value("schema", "layout")
     unfinished = compiled[b"schema"][layout].value != words.version
@@ -156,6 +158,24 @@ def _configure_balancer(compiled: Any, wanted: Wanted, dry: bool) -> bool:
             compiled[b"schema"][words.value("schema", "ring_size")] = ct.c_uint64(wanted.sizes.ring)
             compiled[b"schema"][layout] = ct.c_uint64(words.version)
     return changed or unfinished
+
+
+def _put_sources(sources: Any, *addresses: str | None) -> None:
+    """Fills a struct sources: addresses, and of prefixes the bits that flows differ by."""
+    for text in addresses:
+        if not text:
+            continue
+        address, _slash, length = text.partition("/")
+        raw = packed(address)
+        ipv6 = len(raw) == 16
+        field = type(sources).ipv6 if ipv6 else type(sources).ipv4
+        ct.memmove(ct.addressof(sources) + field.offset, raw, len(raw))
+        free = len(raw) * 8 - int(length) if length else 0
+        spread = socket.htonl((1 << free) - 1)
+        if ipv6:
+            sources.spread6 = spread
+        else:
+            sources.spread4 = spread
 
 
 def _configure_decap(compiled: Any, wanted: Wanted, dry: bool) -> bool:

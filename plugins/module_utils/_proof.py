@@ -290,7 +290,7 @@ class Prover:
             family = "ipv6" if ":" in destination else "ipv4"
             return f"backend {destination}: the node has no source_{family} (l4lb.xdp.program)"
         asker = self._explainer.asker
-        hop = asker.ask(source, destination, ingress[1])
+        hop = asker.ask(self._explainer.own_source(destination) or source, destination, ingress[1])
         ways: list[tuple[bytes, str, str]] = []
         if hop.result == "success" and hop.interface and hop.mac:
             ways.append((_mac(hop.mac), hop.interface, _nexthop.verdict(hop, ingress[0])))

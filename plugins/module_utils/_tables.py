@@ -168,11 +168,13 @@ class Tables:
     def settings(self) -> dict[str, Any]:
         """The node's own settings, as inventory writes them."""
         leaf = self.table("settings")[0]
-        source4, source6 = bytes(ct.c_uint32(leaf.source4)), bytes(leaf.source6)
+        own, outer = leaf.own, leaf.outer
         return {
             "hash_seed": leaf.hash_seed,
-            "source_ipv4": _text(source4) if any(source4) else None,
-            "source_ipv6": _text(source6) if any(source6) else None,
+            "source_ipv4": _source(own.ipv4),
+            "source_ipv6": _source(own.ipv6),
+            "source_prefix_ipv4": _prefix(outer.ipv4, outer.spread4),
+            "source_prefix_ipv6": _prefix(outer.ipv6, outer.spread6),
             "other_ports": self.words.word("other_ports", leaf.other_ports),
             "echo": self.words.word("echo", leaf.echo),
             "gue_port": socket.ntohs(leaf.gue_port),
@@ -325,6 +327,19 @@ def now_seconds() -> float:
 def _text(raw: bytes) -> str:
     family = socket.AF_INET if len(raw) == 4 else socket.AF_INET6
     return socket.inet_ntop(family, raw)
+
+
+def _source(address: Any) -> str | None:
+    raw = bytes(ct.c_uint32(address)) if isinstance(address, int) else bytes(address)
+    return _text(raw) if any(raw) else None
+
+
+def _prefix(address: Any, spread: int) -> str | None:
+    """None where nothing is spread."""
+    if not spread:
+        return None
+    width = 32 if isinstance(address, int) else 128
+    return f"{_source(address)}/{width - socket.ntohl(spread).bit_length()}"
 
 
 def _words16(raw: bytes) -> Any:

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _applied, _rings
-from ansible_collections.l4lb.xdp.plugins.module_utils._address import canonical, packed
+from ansible_collections.l4lb.xdp.plugins.module_utils._address import canonical, packed, prefix
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import PINS, SOURCE, Sizes
 
 NAMES = ("balancer", "decap")
+
+PREFIX_LENGTHS = {4: (8, 31), 6: (96, 127)}
+"""Of what outer sources are spread over, by IP version: a flow's hash has 32 bits for it."""
 
 MAX_BACKENDS = 65535
 """A slot has 16 bits for a backend."""
@@ -46,6 +49,8 @@ class Wanted:
     hash_seed: int = 0
     source_ipv4: str | None = None
     source_ipv6: str | None = None
+    source_prefix_ipv4: str | None = None
+    source_prefix_ipv6: str | None = None
     other_ports: str = "drop"
     echo: str = "answer"
     gue_port: int = GUE_PORT
@@ -122,11 +127,27 @@ def wanted_of(arguments: Mapping[str, Any]) -> Wanted:
         hash_seed=seed,
         source_ipv4=arguments["source_ipv4"] or None,
         source_ipv6=arguments["source_ipv6"] or None,
+        source_prefix_ipv4=_source_prefix(arguments, 4),
+        source_prefix_ipv6=_source_prefix(arguments, 6),
         other_ports=arguments["other_ports"],
         echo=arguments["echo"],
         gue_port=gue_port,
         addresses=tuple(_address("addresses", text) for text in arguments["addresses"]),
     )
+
+
+def _source_prefix(arguments: Mapping[str, Any], version: int) -> str | None:
+    name, source = f"source_prefix_ipv{version}", f"source_ipv{version}"
+    text = arguments.get(name)
+    if not text:
+        return None
+    if not arguments[source]:
+        raise WantedError(f"{name}: {text} needs {source}, the node's own address, besides")
+    try:
+        address, bits = prefix(text, version, *PREFIX_LENGTHS[version])
+    except ValueError as error:
+        raise WantedError(f"{name}: {text!r} {error}") from None
+    return f"{address}/{bits}"
 
 
 def _address(argument: str, text: str) -> str:

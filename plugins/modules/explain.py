@@ -154,8 +154,9 @@ backend:
   sample: {address: 192.0.2.71, weight: 100, state: draining, health: up, pool: web}
 tunnel:
   description:
-    - The outer header, or null without backend. C(source) is null when the node has no address of
-      that family. C(source_port) and C(destination_port) are there for C(kind=gue).
+    - The outer header, or null without backend. C(source) is the flow's of the prefix where sources
+      are spread over one; null when the node has no address of that family. C(source_port) and
+      C(destination_port) are there for C(kind=gue).
   returned: success
   type: dict
   sample: {kind: ipip, source: 192.0.2.11, destination: 192.0.2.71}

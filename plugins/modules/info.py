@@ -84,10 +84,12 @@ settings:
     hash_seed: 7220431
     source_ipv4: 192.0.2.11
     source_ipv6: "2001:db8:1::11"
+    source_prefix_ipv4: 198.18.0.0/20
+    source_prefix_ipv6: null
     other_ports: drop
     echo: answer
     gue_port: 6080
-    schema_version: 3
+    schema_version: 4
     sizes: {ring: 65537, services: 4096, pools: 512, backends: 16384, flows: 1000000}
 verdicts:
   description: Packets and bytes by verdict since the maps were made.

@@ -48,6 +48,12 @@ options:
   source_ipv6:
     description: The node's address in outer IPv6 headers.
     type: str
+  source_prefix_ipv4:
+    description: What sources of outer IPv4 headers are spread over, as M(l4lb.xdp.program) has it.
+    type: str
+  source_prefix_ipv6:
+    description: What sources of outer IPv6 headers are spread over, as M(l4lb.xdp.program) has it.
+    type: str
   pools:
     description:
       - Pools, as M(l4lb.xdp.services) has them. Their number, and the addresses of their backends
@@ -166,6 +172,8 @@ SPEC = {
     **SIZES,
     "source_ipv4": {"type": "str"},
     "source_ipv6": {"type": "str"},
+    "source_prefix_ipv4": {"type": "str"},
+    "source_prefix_ipv6": {"type": "str"},
     "pools": {"type": "raw"},
     "services": {"type": "raw"},
     "client_mtu": {"type": "int", "default": 1500},

@@ -77,6 +77,20 @@ options:
         nothing.
       - Only for O(name=balancer).
     type: str
+  source_prefix_ipv4:
+    description:
+      - A prefix like V(198.18.0.0/20), of 8 to 31 bits, over which the sources of outer IPv4
+        headers are spread by the flow's hash, so that routers and receive queues which know
+        nothing but addresses spread a node's tunnels. Without it all have O(source_ipv4).
+      - O(source_ipv4) is still what routes are looked up with, and what packets have that are left
+        to the kernel.
+      - Only for O(name=balancer).
+    type: str
+  source_prefix_ipv6:
+    description:
+      - As O(source_prefix_ipv4), of 96 to 127 bits.
+      - Only for O(name=balancer).
+    type: str
   other_ports:
     description:
       - What becomes of a packet to a service's address that is for none of its services, be it of
@@ -172,6 +186,8 @@ SPEC = {
     **SIZES,
     "source_ipv4": {"type": "str"},
     "source_ipv6": {"type": "str"},
+    "source_prefix_ipv4": {"type": "str"},
+    "source_prefix_ipv6": {"type": "str"},
     "other_ports": {"choices": ["drop", "pass"], "default": "drop"},
     "echo": {"choices": ["answer", "forward", "pass"], "default": "answer"},
     "gue_port": {"type": "int", "default": 6080},

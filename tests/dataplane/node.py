@@ -103,6 +103,8 @@ class Node:
     sizes: Sizes = SIZES
     source_ipv4: str | None = NODE4
     source_ipv6: str | None = NODE6
+    source_prefix_ipv4: str | None = None
+    source_prefix_ipv6: str | None = None
     hash_seed: int = 7220431
     other_ports: str = "drop"
     echo: str = "answer"
@@ -131,6 +133,8 @@ class Node:
             "hash_seed": self.hash_seed,
             "source_ipv4": self.source_ipv4,
             "source_ipv6": self.source_ipv6,
+            "source_prefix_ipv4": self.source_prefix_ipv4,
+            "source_prefix_ipv6": self.source_prefix_ipv6,
             "other_ports": self.other_ports,
             "echo": self.echo,
             "gue_port": self.gue_port,

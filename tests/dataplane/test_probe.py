@@ -12,13 +12,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address, ip_network
 
 import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 from scapy.packet import Packet
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _probe
+from ansible_collections.l4lb.xdp.plugins.module_utils import _probe, _program
+from ansible_collections.l4lb.xdp.plugins.module_utils._wanted import Wanted
 
 from .hosts import Host
 from .node import NODE4, NODE6, VIP4, VIP6
@@ -190,6 +192,28 @@ def test_header_is_the_balancers_and_the_inner_packet_whole(
 
 
 # --- what fails ---
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("backend", ["192.0.2.71", "2001:db8:2::71"])
+def test_source_is_spread_where_clients_are(fleet: Fleet, service: str, backend: str) -> None:
+    """So that a real server which refuses such packets is down. The kernel sends from them."""
+    prefixes = {4: ip_network("198.18.16.0/20"), 6: ip_network("2001:db8:9::/96")}
+    wanted = fleet.balancer.wanted(
+        source_prefix_ipv4=str(prefixes[4]), source_prefix_ipv6=str(prefixes[6])
+    )
+    settings = fleet.balancer.loaded.compiled[b"settings"]
+
+    def spread(wish: Wanted) -> None:
+        _program._configure_balancer(fleet.balancer.loaded.compiled, wish, dry=False)
+
+    before = bytes(settings[0])
+    with without(lambda: spread(wanted), lambda: spread(fleet.wanted)):
+        sources = {ip_address(frame.payload.src) for frame in captured(fleet, service, backend)}
+    version = 6 if ":" in backend else 4
+    assert len(sources) == 1, "of one connection"
+    assert sources.pop() in prefixes[version]
+    assert bytes(settings[0]) == before
 
 
 def test_process_dead_is_refused(fleet: Fleet) -> None:
