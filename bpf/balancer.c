@@ -9,6 +9,7 @@
 #include "flowhash.h"
 #include "services.h"
 #include "steer.h"
+#include "quic.h"
 #include "fragments.h"
 #include "icmp.h"
 #include "forward.h"
@@ -23,8 +24,8 @@ struct outcome {
 };
 
 /* Finds the flow's service, and its backend there. */
-static __always_inline enum verdict choose(const struct packet *packet, const struct settings *node,
-					   struct choice *choice)
+static __always_inline enum verdict choose(const struct cursor *cursor, const struct packet *packet,
+					   const struct settings *node, struct choice *choice)
 {
 	struct service *service;
 	struct pool *pool;
@@ -49,7 +50,15 @@ static __always_inline enum verdict choose(const struct packet *packet, const st
 	choice->label = hash;
 	choice->service = service->id;
 	choice->slot = slot_of(hash);
-	choice->backend = steer(packet, service->pool, pool, choice->slot);
+	if (unlikely(pool->server_id_length) && packet->protocol == IPPROTO_UDP) {
+		if (cursor->plain)
+			return VERDICT_RARE;
+		choice->backend = steer_quic(cursor, packet, service->pool, pool);
+	}
+	if (choice->backend)
+		choice->slot = NOBODY;
+	else
+		choice->backend = steer(packet, service->pool, pool, choice->slot);
 	if (!choice->backend)
 		return VERDICT_DROP_NO_BACKEND;
 	if (packet->fragment == FRAGMENT_FIRST)
@@ -74,12 +83,14 @@ static __always_inline enum verdict take_plain(struct xdp_md *ctx, const struct 
 
 	if (parse(&cursor, &packet) != CONTENT_FLOW)
 		return VERDICT_NONE;
-	verdict = choose(&packet, node, &choice);
+	verdict = choose(&cursor, &packet, node, &choice);
 	if (verdict == VERDICT_NONE)
 		verdict = forward(ctx, &packet, &choice, node);
 	outcome->length = packet.length;
 	outcome->interface = choice.interface;
-	return verdict == VERDICT_DROP_TOO_BIG ? VERDICT_NONE : verdict;
+	if (verdict == VERDICT_RARE || verdict == VERDICT_DROP_TOO_BIG)
+		return VERDICT_NONE;
+	return verdict;
 }
 
 /* Ends here, or goes on as part of the flow it belongs to. */
@@ -130,7 +141,7 @@ static __always_inline enum verdict take_rare(struct xdp_md *ctx, const struct s
 
 	blur(&packet, cursor.zero);
 	if (verdict == VERDICT_NONE && !choice.backend)
-		verdict = choose(&packet, node, &choice);
+		verdict = choose(&cursor, &packet, node, &choice);
 	if (verdict == VERDICT_NONE)
 		verdict = forward(ctx, &packet, &choice, node);
 	if (verdict == VERDICT_DROP_TOO_BIG)

@@ -108,6 +108,15 @@ enum verdict {
 	VERDICT_COUNT,
 };
 
+/* What became of datagrams to a pool that asks for QUIC. */
+enum quic {
+	QUIC_BY_ID, /* to the server that the connection id names */
+	QUIC_BY_HASH, /* the first of a connection, or not QUIC that we know */
+	QUIC_UNKNOWN_ID, /* by hash: of no configuration or no server of the pool's */
+	QUIC_LOST_BACKEND, /* by hash: its server is disabled or down */
+	QUIC_COUNT,
+};
+
 enum schema {
 	SCHEMA_LAYOUT, /* SCHEMA_VERSION; written last, so that 0 means unfinished */
 	SCHEMA_RING_SIZE,
@@ -165,7 +174,20 @@ struct pool {
 	__u8 forwarding;
 	__u8 tracking;
 	__u8 identity;
-	__u8 pad[3];
+	__u8 server_id_length; /* bytes; 0: no connection ids are looked at */
+	__u8 quic_config; /* the rotation bits of those that are */
+	__u8 pad;
+};
+
+/* A server id is read as a number, in network order. */
+struct server_key {
+	__u64 id;
+	__u32 pool;
+	__u32 pad;
+};
+
+struct quic_counter {
+	__u64 packets[QUIC_COUNT];
 };
 
 /* An array rounds its values up to 8 bytes: the memory of a slot costs nothing. */
@@ -314,6 +336,9 @@ BPF_TABLE_PINNED("array_of_maps$ring_template", __u32, int, rings, MAX_POOLS, PI
 
 BPF_TABLE_PINNED("array", __u32, struct backend, backends, MAX_BACKENDS, PINS "/backends");
 
+/* The backends of pools that ask for QUIC, by the ids that their servers issue. */
+BPF_TABLE_PINNED("hash", struct server_key, __u32, server_ids, MAX_BACKENDS, PINS "/server_ids");
+
 BPF_TABLE_PINNED("lru_hash", struct flow4_key, struct flow, flows4, MAX_FLOWS, PINS "/flows4");
 BPF_TABLE_PINNED("lru_hash", struct flow6_key, struct flow, flows6, MAX_FLOWS, PINS "/flows6");
 
@@ -344,5 +369,7 @@ BPF_TABLE_PINNED("percpu_array", __u32, struct service_counter, service_counters
 		 PINS "/service_counters");
 BPF_TABLE_PINNED("percpu_array", __u32, struct counter, backend_counters, MAX_BACKENDS,
 		 PINS "/backend_counters");
+BPF_TABLE_PINNED("percpu_array", __u32, struct quic_counter, quic_counters, MAX_POOLS,
+		 PINS "/quic_counters");
 
 #endif

@@ -47,8 +47,7 @@ struct outer6 {
  * to find the pseudo header's sum.
  */
 static __always_inline __sum16 probe_checksum(struct __sk_buff *skb, const struct outer6 *outer,
-					      const struct backend *backend,
-					      const __be32 *source)
+					      const struct backend *backend, const __be32 *source)
 {
 	if (skb->gso_size)
 		return ~fold(pseudo_sum(&outer->udp, source, backend->address));

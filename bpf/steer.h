@@ -23,6 +23,8 @@ struct choice {
 
 /* The next step goes on. */
 #define VERDICT_NONE VERDICT_COUNT
+/* The plain way ends here, and the rare one begins. */
+#define VERDICT_RARE (VERDICT_COUNT + 1)
 
 /* The clock as of the last jiffy: to read the hardware's costs 20 ns, and a tick has no use for it. */
 static __always_inline __u32 now_tick(void)

@@ -18,7 +18,12 @@ SLOTS_PER_BACKEND = 100
 
 def warnings(fleet: Fleet, ring_size: int) -> list[str]:
     """Each names the variable, the entry and the remedy."""
-    return [*_unused_pools(fleet), *_small_rings(fleet, ring_size), *_split_ports(fleet)]
+    return [
+        *_unused_pools(fleet),
+        *_small_rings(fleet, ring_size),
+        *_split_ports(fleet),
+        *_idle_quic(fleet),
+    ]
 
 
 def require_sources(fleet: Fleet, source_ipv4: str | None, source_ipv6: str | None) -> None:
@@ -72,3 +77,11 @@ def _split_ports(fleet: Fleet) -> Iterator[str]:
                 f"of {other.name}, which has port 0 (any), for another pool ({service.pool}, not "
                 f"{other.pool}); make sure that is meant"
             )
+
+
+def _idle_quic(fleet: Fleet) -> Iterator[str]:
+    served = {service.pool for service in fleet.services if service.protocol == "udp"}
+    used = {service.pool for service in fleet.services}
+    for pool in fleet.pools:
+        if pool.quic and pool.name in used - served:
+            yield f"l4lb_pools.{pool.name}.quic: no service of the pool is udp, so it does nothing"

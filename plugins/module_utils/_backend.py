@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -321,7 +321,9 @@ def _described(
     return [
         {
             "pool": pool.name,
-            **asdict(backend),
+            "address": backend.address,
+            "weight": backend.weight,
+            "state": backend.state,
             "overridden": (pool.name, backend.address) in standing,
             "inventory": {"state": before.state, "weight": before.weight},
         }

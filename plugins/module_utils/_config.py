@@ -20,6 +20,12 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._config_health import (
     read_health_check,
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
+from ansible_collections.l4lb.xdp.plugins.module_utils._quic import (
+    Quic,
+    read_quic,
+    read_server_id,
+    require_server_ids,
+)
 from ansible_collections.l4lb.xdp.plugins.module_utils._reader import Fields, Reader, few
 
 ALGORITHMS = ("maglev", "rendezvous")
@@ -44,11 +50,12 @@ class ConfigError(L4lbError):
 
 @dataclass(frozen=True)
 class Backend:
-    """One real server of a pool."""
+    """One real server of a pool. server_id: of its connection ids, where the pool has QUIC."""
 
     address: str
     weight: int = 100
     state: str = "active"
+    server_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,7 @@ class Pool:
     max_unhealthy: int = 100
     slow_start: int = 0
     health_check: HealthCheck = NO_CHECK
+    quic: Quic | None = None
 
 
 @dataclass(frozen=True)
@@ -168,8 +176,15 @@ def _require_check_port(reader: Reader, i: int, service: Service, pool: Pool | N
 def _pool_as_dict(pool: Pool) -> dict[str, Any]:
     data = dict(vars(pool))
     del data["name"]
-    data["backends"] = [dict(vars(backend)) for backend in pool.backends]
+    data["backends"] = [
+        {key: value for key, value in vars(backend).items() if value is not None}
+        for backend in pool.backends
+    ]
     data["health_check"] = pool.health_check.as_dict()
+    if pool.quic is None:
+        del data["quic"]
+    else:
+        data["quic"] = dict(vars(pool.quic))
     return data
 
 
@@ -205,7 +220,8 @@ def _presence(entry: Any) -> str:
 
 
 def _read_pool(fields: Fields, name: str, owners: Mapping[str, int]) -> Pool:
-    size, backends = _read_backends(fields, owners)
+    quic = read_quic(fields)
+    size, backends = _read_backends(fields, owners, quic)
     settle = fields.integer("settle", 1, 7 * DAY, "seconds")
     udp_transition = fields.integer("udp_transition", 0, DAY, "seconds")
     if udp_transition > settle and "udp_transition" in fields:
@@ -233,14 +249,18 @@ def _read_pool(fields: Fields, name: str, owners: Mapping[str, int]) -> Pool:
         max_unhealthy=fields.integer("max_unhealthy", 0, 100, "per cent of the backends"),
         slow_start=fields.integer("slow_start", 0, DAY, "seconds"),
         health_check=health_check,
+        quic=quic,
     )
 
 
-def _read_backends(fields: Fields, owners: Mapping[str, int]) -> tuple[int, list[Backend]]:
+def _read_backends(
+    fields: Fields, owners: Mapping[str, int], quic: Quic | None
+) -> tuple[int, list[Backend]]:
     """How many were asked for, and those without a mistake."""
     entries = fields.sequence("backends")
     backends: list[Backend] = []
     seen: dict[str, int] = {}
+    server_ids: list[tuple[int, int | None]] = []
     for i, entry in enumerate(entries):
         where = f"{fields.where}.backends[{i}]"
         own = fields.reader.fields(where, entry, Backend)
@@ -249,6 +269,9 @@ def _read_backends(fields: Fields, owners: Mapping[str, int]) -> tuple[int, list
         address = own.address("address")
         weight = own.integer("weight", 1, MAX_WEIGHT, "to stop new flows use state: draining")
         state = own.choice("state", STATES)
+        server_id = read_server_id(own)
+        if server_id is not None or "server_id" not in own:
+            server_ids.append((i, server_id))
         if address is None:
             continue
         if address in seen:
@@ -256,7 +279,8 @@ def _read_backends(fields: Fields, owners: Mapping[str, int]) -> tuple[int, list
         if address in owners:  # its own packets would come back to it, for ever
             own.refuse("address", address, f"is the address of l4lb_services[{owners[address]}]")
         seen.setdefault(address, i)
-        backends.append(Backend(address, weight, state))
+        backends.append(Backend(address, weight, state, server_id))
+    require_server_ids(fields, quic, server_ids)
     return len(entries), backends
 
 

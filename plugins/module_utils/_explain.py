@@ -12,7 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _links, _nexthop, _program, _steer
+from ansible_collections.l4lb.xdp.plugins.module_utils import (
+    _links,
+    _nexthop,
+    _program,
+    _quic,
+    _steer,
+)
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import endpoint, packed
 from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import (
     gue_source_port,
@@ -133,8 +139,12 @@ class Explainer:
         }
         answer.why.append(_service_text(packet, key, service, pool))
         hashed = self._hash(packet, pool)
-        slot = self._lookup.slot(service.pool, slot_number(hashed, self._ring_size))
         answer.hash = f"{hashed:016x}"
+        server = self._by_connection_id(answer, packet, service.pool, pool)
+        if server:
+            self._describe(answer, pool, server[1], hashed)
+            return server[0]
+        slot = self._lookup.slot(service.pool, slot_number(hashed, self._ring_size))
         answer.why.append(
             f"{_HASHED[pool.identity]} {answer.hash} picks slot {slot.number} of {self._ring_size}"
         )
@@ -158,6 +168,45 @@ class Explainer:
             return 0
         self._describe(answer, pool, backends[steered.backend], hashed)
         return steered.backend
+
+    def _by_connection_id(
+        self, answer: Explanation, packet: Packet, index: int, pool: PoolEntry
+    ) -> tuple[int, BackendEntry] | None:
+        """The backend that a connection id names, as bpf/quic.h finds it; None when the hash
+        decides.
+        """
+        if pool.quic is None or packet.protocol != "udp":
+            return None
+        if not packet.connection_id:
+            answer.why.append(
+                "the pool asks for QUIC; taken to be an Initial or 0-RTT packet, or none of QUIC, "
+                "which go by hash (connection_id: explains the others)"
+            )
+            return None
+        text = packet.connection_id.hex()
+        number = _quic.read_id(packet.connection_id, pool.quic)
+        if number is None:
+            answer.why.append(
+                f"connection id {text} is not of config_id {pool.quic.config_id} with "
+                f"{pool.quic.server_id_length} bytes of server_id: it goes by hash"
+            )
+            return None
+        shown = _quic.text_of(number, pool.quic.server_id_length)
+        found = self._lookup.server(index, number)
+        backend = self._lookup.backend(found) if found else None
+        if backend is None:
+            answer.why.append(
+                f"connection id {text} has server_id {shown}, which no backend of pool "
+                f"{pool.name} has: it goes by hash"
+            )
+            return None
+        whose = f"connection id {text} has server_id {shown}, that of {backend.address}"
+        if not backend.lives:
+            condition = backend.health if backend.health != "up" else backend.state
+            answer.why.append(f"{whose}, which is {condition}: it goes by hash")
+            return None
+        answer.why.append(f"{whose}: it goes there, whatever its slot and its flow say")
+        return found, backend
 
     def _hash(self, packet: Packet, pool: PoolEntry) -> int:
         return identity_hash(
@@ -251,6 +300,7 @@ def _arguments(packet: Packet, ingress: str) -> dict[str, Any]:
         "source_port": packet.source_port if packet.is_balanced else None,
         "destination_port": packet.destination_port if packet.is_balanced else None,
         "opens": packet.opens,
+        "connection_id": packet.connection_id.hex() or None,
         "interface": ingress,
     }
 

@@ -137,7 +137,7 @@ def _services(node: Node) -> list[dict[str, Any]]:
 
 def _pools(node: Node) -> dict[str, Any]:
     states = Counter((backend.pool, backend.state) for backend in node.actual.backends.values())
-    pools = {}
+    pools: dict[str, dict[str, Any]] = {}
     for index, pool in sorted(node.actual.pools.items(), key=lambda item: item[1].name):
         ring = node.rings.get(index, Ring(0, 0, b""))
         pools[pool.name] = {
@@ -151,18 +151,25 @@ def _pools(node: Node) -> dict[str, Any]:
             "tracked_slots": ring.tracked,
             "remembering_slots": ring.remembering,
         }
+        if pool.quic:
+            pools[pool.name]["quic"] = {
+                **vars(pool.quic),
+                "packets": node.tables.quic_counter(index),
+            }
     return pools
 
 
 def _backends(node: Node) -> list[dict[str, Any]]:
     counters = node.tables.backend_counters()
-    found = [
+    server_ids = {index: number for (_pool, number), index in node.actual.server_ids.items()}
+    found: list[dict[str, Any]] = [
         {
             "pool": node.pool_name(backend.pool),
             "address": backend.address,
             "weight": backend.weight,
             "state": backend.state,
             "health": backend.health,
+            **({"server_id": server_ids[index]} if index in server_ids else {}),
             **counters[index],
         }
         for index, backend in node.actual.backends.items()

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _rings
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import Pool
+from ansible_collections.l4lb.xdp.plugins.module_utils._quic import Quic
 from ansible_collections.l4lb.xdp.plugins.module_utils._rings import Slots
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import Sizes
 
@@ -49,6 +50,7 @@ class PoolEntry:
     settle: int
     ring_digest: int = 0
     identity: str = "five_tuple"
+    quic: Quic | None = None
 
 
 def pool_entry(pool: Pool) -> PoolEntry:
@@ -61,6 +63,7 @@ def pool_entry(pool: Pool) -> PoolEntry:
         _rings.ticks(pool.udp_transition),
         _rings.ticks(pool.settle),
         identity=pool.identity,
+        quic=pool.quic,
     )
 
 
@@ -86,7 +89,8 @@ class Actual:
 
     addresses: those at which a packet that no service wants is not somebody else's, each with the
     id and the pool of its first service, which echo requests may follow. filter: the words of the
-    addresses' filter that are not 0, by index.
+    addresses' filter that are not 0, by index. server_ids: backends by pool and the id in their
+    connection ids.
     """
 
     services: dict[ServiceKey, ServiceEntry]
@@ -95,12 +99,14 @@ class Actual:
     sizes: Sizes
     addresses: dict[str, tuple[int, int]] = field(default_factory=dict)
     filter: dict[int, int] = field(default_factory=dict)
+    server_ids: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def of_pools(self, names: Collection[str]) -> Actual:
         """These pools with their backends, as if the kernel held nothing else."""
         pools = {index: pool for index, pool in self.pools.items() if pool.name in names}
         backends = {index: b for index, b in self.backends.items() if b.pool in pools}
-        return Actual({}, pools, backends, self.sizes)
+        ids = {key: index for key, index in self.server_ids.items() if key[0] in pools}
+        return Actual({}, pools, backends, self.sizes, server_ids=ids)
 
 
 class Kernel(Protocol):
@@ -114,6 +120,8 @@ class Kernel(Protocol):
     def put_ring(self, pool: int, slots: Slots) -> None: ...
     def put_backend(self, index: int, backend: BackendEntry, fresh: bool) -> None: ...
     def put_filter(self, index: int, word: int) -> None: ...
+    def put_server_id(self, pool: int, server_id: int, backend: int) -> None: ...
+    def remove_server_id(self, pool: int, server_id: int) -> None: ...
     def put_address(self, address: str, service: int, pool: int) -> None: ...
     def remove_address(self, address: str) -> None: ...
     def put_service(self, key: ServiceKey, service: ServiceEntry, fresh: bool) -> None: ...

@@ -81,6 +81,13 @@ class Lookup:
                 _bpf.look_up(fd, ct.c_uint32(number), leaf)
         return Slot(number, leaf.current, leaf.previous, leaf.tracked)
 
+    def server(self, pool: int, server_id: int) -> int:
+        """The index of the backend with that id in the pool; 0 where none has it."""
+        table = self._tables.table("server_ids")
+        found = ct.c_uint32()
+        key = table.Key(id=server_id, pool=pool)
+        return found.value if _bpf.look_up(table.map_fd, key, found) else 0
+
     def flow(self, packet: Packet) -> Flow | None:
         """The record of the packet's flow, however old."""
         source, destination = packed(packet.source), packed(packet.destination)

@@ -16,6 +16,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._address import (
     require_netaddr,
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
+from ansible_collections.l4lb.xdp.plugins.module_utils._quic import MAX_CONNECTION_ID
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import PROTOCOLS
 
 OPENINGS = {"tcp": "SYN", "sctp": "INIT"}
@@ -32,6 +33,7 @@ class PacketError(L4lbError):
 class Packet:
     """Addresses of one family, in their canonical text; the ports are 0 when `is_balanced` is not.
 
+    connection_id: of a QUIC packet that has one which a server issued, all but Initial and 0-RTT.
     opens: a TCP SYN without ACK, an SCTP INIT.
     """
 
@@ -41,6 +43,7 @@ class Packet:
     source_port: int = 0
     destination_port: int = 0
     opens: bool = False
+    connection_id: bytes = b""
 
     @property
     def is_balanced(self) -> bool:
@@ -73,6 +76,7 @@ def parse(
     source_port: int | None = None,
     destination_port: int | None = None,
     opens: bool = False,
+    connection_id: str | None = None,
 ) -> Packet:
     """The packet. Raises PacketError with every mistake, each naming the argument."""
     require_netaddr()
@@ -91,11 +95,30 @@ def parse(
             _check_port(name, port, word, mistakes)
     if opens and word not in OPENINGS:
         mistakes.append(f"opens: no {word} packet opens a connection as a TCP SYN does: omit it")
+    read_id = _connection_id(connection_id, word, mistakes)
     if mistakes:
         raise PacketError("; ".join(mistakes))
     if word not in PROTOCOLS:
         return Packet(source, destination, word)
-    return Packet(source, destination, word, source_port or 0, destination_port or 0, opens)
+    ends = source_port or 0, destination_port or 0
+    return Packet(source, destination, word, *ends, opens, read_id)
+
+
+def _connection_id(text: str | None, protocol: str, mistakes: list[str]) -> bytes:
+    """Hexadecimal digits, as QUIC's tools show it."""
+    if not text:
+        return b""
+    if protocol != "udp":
+        mistakes.append(f"connection_id: QUIC has one, and that is udp, not {protocol}: omit it")
+    try:
+        raw = bytes.fromhex(text)
+    except ValueError:
+        raw = b""
+    if not 1 <= len(raw) <= MAX_CONNECTION_ID:
+        mistakes.append(
+            f"connection_id {text!r} is not 1 to {MAX_CONNECTION_ID} bytes in hexadecimal digits"
+        )
+    return raw
 
 
 def _address(name: str, text: str, mistakes: list[str]) -> str:

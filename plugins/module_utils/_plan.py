@@ -65,6 +65,8 @@ class Plan:
     final_filter: dict[int, int] = field(default_factory=dict)
     gone_pools: set[int] = field(default_factory=set)
     gone_backends: dict[int, BackendEntry] = field(default_factory=dict)
+    server_ids: dict[tuple[int, int], int] = field(default_factory=dict)
+    gone_server_ids: set[tuple[int, int]] = field(default_factory=set)
     pool_shares: dict[str, Shares] = field(default_factory=dict)
     service_shares: dict[str, Shares] = field(default_factory=dict)
     now: int = 0
@@ -80,10 +82,12 @@ class Plan:
             "backends": self.backends,
             "rings": self.rings,
             "filter": {**self.filter, **self.final_filter},
+            "server ids": self.server_ids,
             "addresses": self.addresses,
             "services": self.services,
             "services to remove": self.gone_services,
             "addresses to remove": self.gone_addresses,
+            "server ids to remove": self.gone_server_ids,
             "pools to remove": self.gone_pools,
             "backends to remove": self.gone_backends,
         }
@@ -164,6 +168,8 @@ def _apply_pools(plan: Plan, kernel: Kernel, clock: Callable[[], int]) -> None:
     """Pool by pool. While a pool's backends and ring change its digest is 0: a run that dies here
     leaves nothing that anybody takes for what it was, or is to be.
     """
+    for pool_index, server_id in plan.gone_server_ids:
+        kernel.remove_server_id(pool_index, server_id)
     members: dict[int, Members] = {}
     for index, backend in plan.backends.items():
         members.setdefault(backend.pool, {})[index] = backend
@@ -178,6 +184,8 @@ def _apply_pools(plan: Plan, kernel: Kernel, clock: Callable[[], int]) -> None:
             plan.rings[at] = _rings.restamped(plan.rings[at], plan.now, clock())
             kernel.put_ring(at, plan.rings[at])
         kernel.put_pool(at, pool)
+    for (pool_index, server_id), index in plan.server_ids.items():
+        kernel.put_server_id(pool_index, server_id, index)
 
 
 def verify(
@@ -218,8 +226,28 @@ def _plan_entries(
         entry = replace(pool_entry(pool), ring_digest=digest)
         if actual.pools.get(index) != entry:
             plan.pools[index] = entry
+    _plan_server_ids(plan, fleet, actual, pool_ids, members)
     _plan_services(plan, fleet, actual, pool_ids)
     return members
+
+
+def _plan_server_ids(
+    plan: Plan,
+    fleet: Fleet,
+    actual: Actual,
+    pool_ids: dict[str, int],
+    members: dict[int, Members],
+) -> None:
+    """Ids of disabled backends stay: who has one is told from who has a strange one."""
+    wanted = {}
+    for pool in fleet.pools:
+        at = pool_ids[pool.name]
+        index = {entry.address: i for i, entry in members[at].items()}
+        for backend in pool.backends if pool.quic else ():
+            if backend.server_id is not None:  # always: `parse` sees to it
+                wanted[at, backend.server_id] = index[backend.address]
+    plan.server_ids = {k: i for k, i in wanted.items() if actual.server_ids.get(k) != i}
+    plan.gone_server_ids = set(actual.server_ids) - set(wanted)
 
 
 def _pool_ids(fleet: Fleet, actual: Actual) -> dict[str, int]:

@@ -25,6 +25,8 @@ MAPS = {
     "pool_names": ("array", 4, 64, "pools"),
     "rings": ("array", 4, 4, "pools"),
     "backends": ("array", 4, 24, "backends"),
+    "server_ids": ("hash", 16, 4, "backends"),
+    "quic_counters": ("percpu_array", 4, 32, "pools"),
     "backend_counters": ("percpu_array", 4, 16, "backends"),
     "nexthops": ("percpu_array", 4, 24, "backends"),
     "flows4": ("lru_hash", 16, 8, "flows"),

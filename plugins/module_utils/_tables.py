@@ -24,6 +24,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
     ServiceEntry,
     ServiceKey,
 )
+from ansible_collections.l4lb.xdp.plugins.module_utils._quic import Quic
 from ansible_collections.l4lb.xdp.plugins.module_utils._rings import (
     SLOT_BYTES,
     Slots,
@@ -73,6 +74,7 @@ class Tables:
             self.sizes,
             dict(self._addresses()),
             {index: word for index, word in self.entries("address_filter") if word},
+            {(key.pool, key.id): leaf for key, leaf in self.entries("server_ids")},
         )
 
     def entries(self, name: str) -> Iterator[tuple[Any, Any]]:
@@ -123,6 +125,7 @@ class Tables:
             settle=leaf.settle,
             ring_digest=leaf.ring_digest,
             identity=self.words.word("identity", leaf.identity),
+            quic=Quic(leaf.server_id_length, leaf.quic_config) if leaf.server_id_length else None,
         )
 
     def _backends(self) -> Iterator[tuple[int, BackendEntry]]:
@@ -200,6 +203,12 @@ class Tables:
         """Packets and bytes of one backend."""
         return _total(self.table("backend_counters")[index])
 
+    def quic_counter(self, pool: int) -> dict[str, int]:
+        """Datagrams to a pool that asks for QUIC, by what became of them."""
+        cpus = self.table("quic_counters")[pool]
+        names = self.words.enums["quic"][:-1]
+        return {word: sum(cpu.packets[i] for cpu in cpus) for i, word in enumerate(names)}
+
     def _counters(self, name: str) -> Iterator[dict[str, int]]:
         for _key, cpus in self.entries(name):
             yield _total(cpus)
@@ -220,6 +229,8 @@ class Tables:
             settle=pool.settle,
             ring_digest=pool.ring_digest,
             identity=words.value("identity", pool.identity),
+            server_id_length=pool.quic.server_id_length if pool.quic else 0,
+            quic_config=pool.quic.config_id if pool.quic else 0,
         )
 
     def remove_pool(self, index: int) -> None:
@@ -230,6 +241,7 @@ class Tables:
         )
         self._put("pools", index)
         self._put("pool_names", index)
+        self._put("quic_counters", index)
 
     def put_ring(self, pool: int, slots: Slots) -> None:
         """Replaces the ring in one step: packets see the old one or the new one."""
@@ -263,6 +275,17 @@ class Tables:
         what = f"write entry {index} of address_filter"
         at, bits = ct.c_uint32(index), ct.c_uint64(word)
         _bpf.update(self.table("address_filter").map_fd, at, bits, what)
+
+    def put_server_id(self, pool: int, server_id: int, backend: int) -> None:
+        """From here on datagrams whose connection id has it go to that backend."""
+        table = self.table("server_ids")
+        key, what = table.Key(id=server_id, pool=pool), f"write server id {server_id}"
+        _bpf.update(table.map_fd, key, ct.c_uint32(backend), what)
+
+    def remove_server_id(self, pool: int, server_id: int) -> None:
+        table = self.table("server_ids")
+        key = table.Key(id=server_id, pool=pool)
+        _bpf.delete(table.map_fd, key, f"remove server id {server_id}")
 
     def put_address(self, address: str, service: int, pool: int) -> None:
         """From here on what no service wants at this address is dropped, and echo answered."""

@@ -49,6 +49,12 @@ options:
         connection.
     type: bool
     default: false
+  connection_id:
+    description:
+      - The destination connection id of a QUIC packet, in hexadecimal digits, for pools that have
+        C(quic). Only of one that a server issued, so not of Initial and 0-RTT packets, which go by
+        hash.
+    type: str
   interface:
     description:
       - The interface that the packet comes in by. By default the first one that runs the balancer.
@@ -113,6 +119,7 @@ packet:
     source_port: 40000
     destination_port: 80
     opens: false
+    connection_id: null
     interface: eth0
 service:
   description: Its service; null when it is for none. Port C(0) is any port.
@@ -186,6 +193,7 @@ SPEC = {
     "source_port": {"type": "int"},
     "destination_port": {"type": "int"},
     "opens": {"type": "bool", "default": False},
+    "connection_id": {"type": "str"},
     "interface": {"type": "str"},
     **PATHS,
 }

@@ -115,7 +115,8 @@ pools:
   description:
     - Pools by name. C(backends) counts them by state, C(tracked_slots) are those that changed and
       have not settled, C(remembering_slots) those of them in which old flows still have their
-      former backend. Times are seconds.
+      former backend. Times are seconds. A pool with C(quic) has that too, and in it as C(packets)
+      what became of its UDP datagrams; its backends have their C(server_id).
   returned: unless O(gather) leaves it out
   type: dict
   sample:

@@ -42,6 +42,10 @@ options:
         healthy backends, and the services are withdrawn), C(all_down) (C(withdraw) or
         C(fail_open)), C(max_unhealthy) (per cent of backends that health takes out at once) and
         C(slow_start) (seconds).
+      - A pool with C(quic), a mapping with C(server_id_length) (bytes, 1 to 8) and C(config_id) (0
+        to 6, by default 0), sends UDP datagrams where their QUIC connection id says; then each
+        backend has C(server_id), a number, or hexadecimal text like C(0x0a0b), that its server
+        writes into its ids. See docs/steering.md.
       - C(identity) is what of a flow picks its backend. With C(forwarding=l2) packets get other MAC
         addresses and no outer header, for backends on the nodes' own links; with C(forwarding=gue)
         an outer UDP header as well.

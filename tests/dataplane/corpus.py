@@ -25,7 +25,8 @@ from .node import CLIENT4, CLIENT6, NODE4, NODE6, NODE_MAC, ROUTER_MAC, VIP4, VI
 ANY4, ANY6 = "203.0.113.11", "2001:db8:100::11"
 LINK4, LINK6 = "203.0.113.12", "2001:db8:100::12"
 GUE4, GUE6 = "203.0.113.13", "2001:db8:100::13"
-VIPS = (VIP4, VIP6, ANY4, ANY6, LINK4, LINK6, GUE4, GUE6)
+QUIC4, QUIC6 = "203.0.113.14", "2001:db8:100::14"
+VIPS = (VIP4, VIP6, ANY4, ANY6, LINK4, LINK6, GUE4, GUE6, QUIC4, QUIC6)
 NEAR, NEAR6, FAR, FAR6 = "192.0.2.71", "2001:db8:2::71", "192.0.2.130", "2001:db8:4::2"
 BACKENDS = (NEAR, NEAR6, FAR, FAR6)
 NEIGHBOUR = "192.0.2.1"
@@ -40,6 +41,14 @@ def fleet() -> tuple[dict[str, Any], list[dict[str, Any]]]:
         # The router itself, as one of the node's neighbours, and one on the other link.
         "near": {"backends": [{"address": NEIGHBOUR}, {"address": FAR}], "forwarding": "l2"},
         "udp": {"backends": [{"address": address} for address in BACKENDS], "forwarding": "gue"},
+        "quic": {
+            "backends": [
+                {"address": NEAR, "server_id": 1},
+                {"address": FAR6, "server_id": 2},
+                {"address": NEAR6, "server_id": 3, "state": "disabled"},
+            ],
+            "quic": {"server_id_length": 1},
+        },
     }
     services = [
         {"name": f"{pool}{i}{protocol}", "address": address, "port": port, "protocol": protocol}
@@ -54,6 +63,8 @@ def fleet() -> tuple[dict[str, Any], list[dict[str, Any]]]:
                 (LINK6, 80, "near"),
                 (GUE4, 0, "udp"),
                 (GUE6, 80, "udp"),
+                (QUIC4, 80, "quic"),
+                (QUIC6, 80, "quic"),
             )
         )
         for protocol in ("tcp", "udp", "sctp")
@@ -67,6 +78,12 @@ def _four(payload: Packet, **fields: Any) -> Packet:
 
 def _six(payload: Packet, **fields: Any) -> Packet:
     return IPv6(**{"src": CLIENT6, "dst": VIP6, **fields}) / payload
+
+
+def _quic(head: str, server: int) -> Packet:
+    """A datagram whose connection id names that server; head: what stands before the id."""
+    raw = bytes.fromhex(head) + bytes((0, server)) + bytes(range(40))
+    return UDP(sport=4000, dport=80) / Raw(raw)
 
 
 _BACK4 = IP(src=VIP4, dst=CLIENT4) / TCP(sport=80, dport=4000)
@@ -90,6 +107,13 @@ _PACKETS = (
     _four(ICMP(type=11) / IP(src=GUE4, dst=CLIENT4) / TCP(sport=80, dport=4000), dst=GUE4),
     _six(UDP(sport=4000, dport=80) / Raw(b"payload"), dst=GUE6),
     _six(IPv6ExtHdrDestOpt() / TCP(sport=4003, dport=80), dst=GUE6),
+    _four(_quic("40", 1), dst=QUIC4),
+    _four(_quic("40", 3), dst=QUIC4),
+    _four(_quic("40", 77), dst=QUIC4),
+    _four(_quic("e00000000108", 2), dst=QUIC4),
+    _six(_quic("40", 2), dst=QUIC6),
+    _six(_quic("f06b3343cf08", 1), dst=QUIC6),
+    _six(_quic("c00000000108", 1), dst=QUIC6),
     _four(ICMP(id=1, seq=2) / Raw(b"payload")),
     _four(ICMP(type=3, code=4, nexthopmtu=1400) / _BACK4),
     _four(ICMP(type=11) / _BACK4),

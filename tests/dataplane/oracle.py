@@ -224,4 +224,6 @@ def _check_too_big(frame: bytes, link: int, version: int, out: bytes) -> None:
         pseudo = answer[8:40] + (len(answer) - 40).to_bytes(4, "big") + b"\0\0\0\x3a"
         _require(_sums(pseudo + answer[40:]), "wrong checksum")
     mtu = int.from_bytes(answer[header + 4 : header + 8], "big")
-    _require(mtu in (MTU - 20, MTU - 40, MTU - 28, MTU - 48), "wrong MTU")
+    bare = _destination(packet, version) in _BARE
+    fits = (MTU,) if bare else (MTU - 20, MTU - 40, MTU - 28, MTU - 48)
+    _require(mtu in fits, "wrong MTU")

@@ -21,6 +21,8 @@ ELSEWHERE = {"to_kernel", "drop_no_backend", "drop_no_source", "drop_no_route", 
 def test_whatever_comes_in_nothing_wrong_goes_out(node: Node, seed: int) -> None:
     counts = fuzz(node, 20_000, seed)
     assert unmet(counts) == {*ELSEWHERE, "pass_unserved"}
+    (quic,) = (i for i, pool in node.tables.actual().pools.items() if pool.quic)
+    assert all(node.tables.quic_counter(quic).values()), "a way of QUIC was not met"
 
 
 def unmet(counts: dict[str, int]) -> set[str]:

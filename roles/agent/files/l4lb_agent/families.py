@@ -75,6 +75,11 @@ METRICS: Mapping[str, Metric] = {
     "l4lb_backend_bytes_total": _counter(
         "Bytes of these packets, without the outer header.", "pool backend", _BACKENDS
     ),
+    "l4lb_quic_packets_total": _counter(
+        "Datagrams to pools with quic, by what their connection ids said.",
+        "pool result",
+        "pools with quic x 4",
+    ),
     # What the kernel holds
     "l4lb_maps_readable": _gauge("1 while the agent can read the balancer's maps."),
     "l4lb_program_info": _gauge(

@@ -103,6 +103,7 @@ class Collector(registry.Collector):
         yield from _traffic("l4lb_backend", net.backends if few else {})
         yield from _backends(reading if few else None)
         yield one("l4lb_backend_series_omitted", not few)
+        yield _quic(tables, reading)
         yield from self._seldom(tables, reading)
 
     def _seldom(self, tables: Tables, reading: Reading) -> Iterator[Family]:
@@ -162,6 +163,14 @@ def _services(reading: Reading) -> Family:
         for key, service in reading.services.items()
     )
     return family("l4lb_service_info", rows)
+
+
+def _quic(tables: Tables, reading: Reading) -> Family:
+    """Proofs are no packets of QUIC, but empty, and count as by_hash."""
+    pools = {index: pool.name for index, pool in reading.actual.pools.items() if pool.quic}
+    counts = ((name, tables.quic_counter(index)) for index, name in pools.items())
+    rows = (((name, word), n) for name, count in counts for word, n in count.items())
+    return family("l4lb_quic_packets_total", rows)
 
 
 def _backends(reading: Reading | None) -> Iterator[Family]:

@@ -35,6 +35,7 @@ class FakeKernel:
     rings: dict[int, Slots] = field(default_factory=dict)
     flows: set[int] = field(default_factory=set)
     addresses: dict[str, tuple[int, int]] = field(default_factory=dict)
+    server_ids: dict[tuple[int, int], int] = field(default_factory=dict)
     writes: int = 0
     dies_at: int | None = None
     ring_ids: dict[int, int] = field(default_factory=dict)
@@ -48,6 +49,7 @@ class FakeKernel:
             self.sizes,
             dict(self.addresses),
             dict(self.filter),
+            dict(self.server_ids),
         )
 
     def ring(self, pool: int) -> Slots | None:
@@ -84,6 +86,8 @@ class FakeKernel:
     def put_backend(self, index: int, backend: BackendEntry, fresh: bool) -> None:
         self._write()
         assert not fresh or index not in self.flows
+        named = index in self.server_ids.values()
+        assert not named or backend.state != "removed", "an id would name nobody"
         self.backends[index] = backend
 
     def passes(self, address: str) -> bool:
@@ -98,6 +102,15 @@ class FakeKernel:
             del self.filter[index]
         held = {*self.addresses, *(key.address for key in self.services)}
         assert all(map(self.passes, held)), "its packets would be passed"
+
+    def put_server_id(self, pool: int, server_id: int, backend: int) -> None:
+        self._write()
+        assert self.backends[backend].pool == pool, "its datagrams would go to another pool's"
+        self.server_ids[pool, server_id] = backend
+
+    def remove_server_id(self, pool: int, server_id: int) -> None:
+        self._write()
+        del self.server_ids[pool, server_id]
 
     def put_address(self, address: str, service: int, pool: int) -> None:
         self._write()

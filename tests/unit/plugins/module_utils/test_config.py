@@ -234,8 +234,8 @@ def test_addresses_are_text(address: Any) -> None:
         (
             {"helth_check": {}},
             ": unknown key 'helth_check'; known are algorithm, all_down, backends, forwarding,"
-            " health_check, identity, max_unhealthy, minimum_healthy, settle, slow_start, state,"
-            " tracking, udp_transition",
+            " health_check, identity, max_unhealthy, minimum_healthy, quic, settle, slow_start,"
+            " state, tracking, udp_transition",
         ),
         ({"health_check": "http"}, ".health_check: 'http' is not a dictionary"),
         (

@@ -18,7 +18,8 @@ def run(given: argparse.Namespace) -> int:
     """1 when the packet would be dropped, or is no service's."""
     source, source_port = _place("SOURCE", given.client)
     destination, destination_port = _place("DESTINATION", given.server)
-    packet = parse(source, destination, given.protocol, source_port, destination_port, given.opens)
+    ends = source_port, destination_port
+    packet = parse(source, destination, given.protocol, *ends, given.opens, given.connection_id)
     here.require_root(given)
     from ansible_collections.l4lb.xdp.plugins.module_utils._explain import explain
 

@@ -144,6 +144,9 @@ def _explain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--opens", action="store_true", help="a TCP SYN or SCTP INIT, which opens a connection"
     )
+    parser.add_argument(
+        "--connection-id", metavar="HEX", help="of a QUIC packet: the id that a server issued"
+    )
     parser.add_argument("--interface", help="the interface that it comes in by")
 
 
