@@ -2,8 +2,9 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * The far end: a real server whose kernel has no IP-in-IP tunnels takes the outer headers off here.
- * Only tunnels that end at one of its own addresses, and GUE (gue.h) also at its port, are opened; all
- * else is passed untouched. An outer UDP checksum is not looked at: the inner packet has its own.
+ * Only tunnels from a node that end at one of its own addresses, and GUE (gue.h) also at its port, are
+ * opened; all else is passed untouched, so that nftables drops and counts what is no node's. An outer
+ * UDP checksum is not looked at: the inner packet has its own.
  */
 #include "decap_maps.h"
 #include "parse.h"
@@ -43,9 +44,15 @@ static __always_inline int ends_here(const struct tunnel_end *end)
 	return tunnel_ends.lookup((struct tunnel_end *)end) != NULL;
 }
 
+static __always_inline int from_node(const struct tunnel_source *source)
+{
+	return tunnel_sources.lookup((struct tunnel_source *)source) != NULL;
+}
+
 /* Length of outer headers over IPv4 that end here, 0 when they are not for us. */
 static __always_inline int outer_ipv4(struct iphdr *ip, void *data_end, __be16 *type)
 {
+	struct tunnel_source source = { .bits = 128 };
 	struct tunnel_end end = {};
 
 	if ((void *)(ip + 1) > data_end || ip->version != 4 || ip->ihl * 4 != sizeof(*ip))
@@ -55,11 +62,16 @@ static __always_inline int outer_ipv4(struct iphdr *ip, void *data_end, __be16 *
 	end.address[0] = ip->daddr;
 	*type = ip->protocol == IPPROTO_UDP ? gue_type((void *)(ip + 1), data_end)
 					    : inner_type(ip->protocol);
-	return *type && ends_here(&end) ? sizeof(*ip) + between(ip->protocol) : 0;
+	source.address[2] = bpf_htonl(0xffff);
+	source.address[3] = ip->saddr;
+	if (!*type || !ends_here(&end) || !from_node(&source))
+		return 0;
+	return sizeof(*ip) + between(ip->protocol);
 }
 
 static __always_inline int outer_ipv6(struct ipv6hdr *ip, void *data_end, __be16 *type)
 {
+	struct tunnel_source source = { .bits = 128 };
 	struct tunnel_end end = {};
 
 	if ((void *)(ip + 1) > data_end || ip->version != 6)
@@ -67,7 +79,10 @@ static __always_inline int outer_ipv6(struct ipv6hdr *ip, void *data_end, __be16
 	__builtin_memcpy(end.address, &ip->daddr, sizeof(end.address));
 	*type = ip->nexthdr == IPPROTO_UDP ? gue_type((void *)(ip + 1), data_end)
 					   : inner_type(ip->nexthdr);
-	return *type && ends_here(&end) ? sizeof(*ip) + between(ip->nexthdr) : 0;
+	__builtin_memcpy(source.address, &ip->saddr, sizeof(source.address));
+	if (!*type || !ends_here(&end) || !from_node(&source))
+		return 0;
+	return sizeof(*ip) + between(ip->nexthdr);
 }
 
 static __always_inline int strip(struct xdp_md *ctx, const struct ethhdr *link, int header)

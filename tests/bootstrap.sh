@@ -14,7 +14,7 @@ packages=(
   python3-h11 python3-dnspython python3-prometheus-client python3-systemd python3-rich python3-argcomplete
   bird2 frr nginx-light nsd openssl prometheus
   # The lab's hosts: an image, containers, and a way into them.
-  mmdebstrap systemd-container openssh-client netcat-openbsd ethtool iproute2
+  mmdebstrap systemd-container openssh-client netcat-openbsd ethtool iproute2 nftables
   # The rest of the tests.
   python3-venv clang-format libmagic1 shellcheck kmod procps
 )

@@ -101,6 +101,21 @@ def contains(prefix_: str, address: str) -> bool:
     return int.from_bytes(first, "big") >> width == int.from_bytes(other, "big") >> width
 
 
+def canonical_prefix(text: str) -> str:
+    """The one way to write this prefix, e.g. `2001:db8::/32`; an address alone is one of all bits.
+
+    Raises ValueError, its text ready to follow the offending value.
+    """
+    try:
+        network = netaddr.IPNetwork(text, flags=netaddr.INET_PTON)
+        _parse(text.partition("/")[0])
+    except (netaddr.AddrFormatError, ValueError):
+        raise ValueError("is not an IPv4 or IPv6 address or prefix") from None
+    if network.ip != network.network:
+        raise ValueError(f"has bits behind its prefix: write {network.cidr}")
+    return str(network)
+
+
 def packed(address: str | bytes) -> bytes:
     """The 4 or 16 bytes of an address in network order; bytes are returned as they are.
 

@@ -91,6 +91,7 @@ _OF_NO_CONCERN = {
     "name": "balancer",
     "hash_seed": 0,
     "addresses": [],
+    "sources": [],
     "other_ports": "drop",
     "echo": "answer",
     "gue_port": GUE_PORT,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes as ct
 import errno
 import socket
+import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +41,9 @@ KEY_MAP = {"balancer": "settings", "decap": "tunnel_ends"}
 
 OLD, PREVIOUS = "balancer_old", "balancer_previous"
 """Pins of the program before an upgrade, during it and after it (_upgrade_state.py)."""
+
+ANYBODY = ("::/0",)
+"""IPv4 included, which is mapped into it."""
 
 XDP_PASS = 2
 
@@ -180,19 +184,35 @@ def _put_sources(sources: Any, *addresses: str | None) -> None:
 
 def _configure_decap(compiled: Any, wanted: Wanted, dry: bool) -> bool:
     """Opens the tunnels that should end here and closes those that should not."""
-    table, ports = compiled[b"tunnel_ends"], compiled[b"tunnel_port"]
+    ports = compiled[b"tunnel_port"]
     port = ct.c_uint16(socket.htons(wanted.gue_port))
     other_port = ports[0].value != port.value
     ends = {packed(address).ljust(16, b"\0") for address in wanted.addresses}
+    sources = {_trie_key(prefix) for prefix in wanted.sources or ANYBODY}
+    others = _keep(compiled[b"tunnel_ends"], ends, dry)
+    others |= _keep(compiled[b"tunnel_sources"], sources, dry)
+    if other_port and not dry:
+        ports[0] = port
+    return others or other_port
+
+
+def _keep(table: Any, wanted: set[bytes], dry: bool) -> bool:
+    """Makes these the keys of a set, new ones first; returns whether they were others."""
     have = {bytes(key) for key in table}
     if not dry:
-        for end in ends - have:
-            table[table.Key.from_buffer_copy(end)] = ct.c_uint8(1)
-        for end in have - ends:
-            del table[table.Key.from_buffer_copy(end)]
-        if other_port:
-            ports[0] = port
-    return ends != have or other_port
+        for key in wanted - have:
+            table[table.Key.from_buffer_copy(key)] = ct.c_uint8(1)
+        for key in have - wanted:
+            del table[table.Key.from_buffer_copy(key)]
+    return have != wanted
+
+
+def _trie_key(prefix: str) -> bytes:
+    """struct tunnel_source."""
+    address, _slash, bits = prefix.partition("/")
+    data = packed(address)
+    mapped = data if len(data) == 16 else bytes(10) + b"\xff\xff" + data
+    return struct.pack("=I16s", int(bits) + 8 * (16 - len(data)), mapped)
 
 
 def attachments(wanted: Wanted) -> dict[str, Attachment]:

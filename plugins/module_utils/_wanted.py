@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _applied, _rings
-from ansible_collections.l4lb.xdp.plugins.module_utils._address import canonical, packed, prefix
+from ansible_collections.l4lb.xdp.plugins.module_utils._address import (
+    canonical,
+    canonical_prefix,
+    packed,
+    prefix,
+)
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import PINS, SOURCE, Sizes
 
@@ -36,7 +41,8 @@ class WantedError(L4lbError):
 @dataclass(frozen=True)
 class Wanted:
     """What a node's program should be. `sizes` and what follows concerns the balancer, `addresses`
-    decap, and `gue_port` both: where packets go, and where they are taken, 0 for nowhere.
+    and `sources` (prefixes; none: anybody) decap, and `gue_port` both: where packets go, and where
+    they are taken, 0 for nowhere.
     """
 
     name: str
@@ -55,6 +61,7 @@ class Wanted:
     echo: str = "answer"
     gue_port: int = GUE_PORT
     addresses: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
 
     @property
     def unit(self) -> Path:
@@ -69,6 +76,7 @@ class Wanted:
             **vars(self),
             "interfaces": list(self.interfaces),
             "addresses": list(self.addresses),
+            "sources": list(self.sources),
             "source": str(self.source),
             "pins": str(self.pins),
             "sizes": vars(self.sizes),
@@ -81,6 +89,7 @@ class Wanted:
                 **data,
                 "interfaces": tuple(data["interfaces"]),
                 "addresses": tuple(data["addresses"]),
+                "sources": tuple(data.get("sources", ())),
                 "source": Path(data["source"]),
                 "pins": Path(data["pins"]),
                 "sizes": Sizes(**data["sizes"]),
@@ -133,6 +142,7 @@ def wanted_of(arguments: Mapping[str, Any]) -> Wanted:
         echo=arguments["echo"],
         gue_port=gue_port,
         addresses=tuple(_address("addresses", text) for text in arguments["addresses"]),
+        sources=tuple(_prefix("sources", text) for text in arguments["sources"]),
     )
 
 
@@ -153,6 +163,13 @@ def _source_prefix(arguments: Mapping[str, Any], version: int) -> str | None:
 def _address(argument: str, text: str) -> str:
     try:
         return canonical(text)
+    except ValueError as error:
+        raise WantedError(f"{argument}: {text!r} {error}") from None
+
+
+def _prefix(argument: str, text: str) -> str:
+    try:
+        return canonical_prefix(text)
     except ValueError as error:
         raise WantedError(f"{argument}: {text!r} {error}") from None
 

@@ -120,6 +120,14 @@ options:
     type: list
     elements: str
     default: []
+  sources:
+    description:
+      - Addresses and prefixes from which tunnels are opened, those of the nodes; without any, from
+        anywhere. What comes from elsewhere is left to the kernel as it is.
+      - Only for O(name=decap).
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -135,6 +143,7 @@ EXAMPLES = r"""
     name: decap
     interfaces: [eth0]
     addresses: [192.0.2.71, "2001:db8:2::71"]
+    sources: [192.0.2.11, 192.0.2.12, "2001:db8:1::/64"]
 
 - name: Take the balancer off
   l4lb.xdp.program:
@@ -192,6 +201,7 @@ SPEC = {
     "echo": {"choices": ["answer", "forward", "pass"], "default": "answer"},
     "gue_port": {"type": "int", "default": 6080},
     "addresses": {"type": "list", "elements": "str", "default": []},
+    "sources": {"type": "list", "elements": "str", "default": []},
     **PATHS,
     **STATE,
 }

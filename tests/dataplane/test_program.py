@@ -285,3 +285,49 @@ def test_tunnel_ends_follow_the_addresses(pins: Path) -> None:
     assert len(_bpf.run_xdp(fd, packet)[1]) == len(packet) - 20
     assert _program.prepare(changed(wanted, addresses=(END6,))).changed
     assert _bpf.run_xdp(fd, packet)[1] == packet
+
+
+NODE = "192.0.2.11"
+
+
+def tunnelled(source: str) -> bytes:
+    """To the tunnel end of the source's family."""
+    if ":" in source:
+        return bytes(frame(IPv6(src=source, dst=END6, nh=41) / Raw(bytes(INNER6))))
+    return bytes(frame(IP(src=source, dst=END4, proto=4) / Raw(bytes(INNER4))))
+
+
+@pytest.mark.parametrize(
+    ("source", "opened"),
+    [
+        (NODE, True),
+        ("192.0.2.12", False),
+        ("198.18.255.1", True),
+        ("198.20.0.1", False),
+        ("2001:db8:1::11", True),
+        ("2001:db8:1:1::11", False),
+        ("::c000:20b", False),
+    ],
+)
+def test_tunnel_is_opened_from_nodes_only(pins: Path, source: str, opened: bool) -> None:
+    sources = (f"{NODE}/32", "198.18.0.0/15", "2001:db8:1::/64")
+    ends = (END4, END6)
+    wanted = Wanted("decap", ("eth1",), source=SOURCE, pins=pins, addresses=ends, sources=sources)
+    fd = _program.prepare(wanted).fd
+    packet = tunnelled(source)
+    verdict, out = _bpf.run_xdp(fd, packet)
+    assert verdict == XDP_PASS
+    assert (out != packet) == opened
+
+
+def test_who_is_a_node_follows(pins: Path) -> None:
+    wanted = Wanted("decap", ("eth1",), source=SOURCE, pins=pins, addresses=(END4,))
+    fd = _program.prepare(wanted).fd
+    packet = tunnelled(NODE)
+    assert _bpf.run_xdp(fd, packet)[1] != packet, "without any, all are"
+    other = changed(wanted, sources=("192.0.2.12/32",))
+    assert _program.prepare(other).changed
+    assert not _program.prepare(other).changed
+    assert _bpf.run_xdp(fd, packet)[1] == packet
+    assert _program.prepare(wanted).changed
+    assert _bpf.run_xdp(fd, packet)[1] != packet

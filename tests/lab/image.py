@@ -21,7 +21,7 @@ PACKAGES = (
     "systemd systemd-sysv dbus openssh-server iproute2 ethtool procps tcpdump curl less"
     " python3 python3-apt python3-bpfcc python3-pyroute2 python3-netaddr linux-headers-amd64"
     " python3-h11 python3-dnspython python3-prometheus-client python3-systemd python3-rich"
-    " python3-argcomplete bash-completion bird2 nginx-light"
+    " python3-argcomplete bash-completion bird2 nginx-light nftables"
 ).split()
 # Installed for those hosts that want them, running only where somebody enables them.
 DISABLED = ("bird.service", "nginx.service")
