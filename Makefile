@@ -102,7 +102,7 @@ fuzz: bootstrap  ## A million mutated frames through the real program (root)
 	$(bin)/python -m tests.dataplane.fuzz
 
 .PHONY: test-tunnels
-test-tunnels: bootstrap  ## The kernel's own tunnels at the far end, in an emulated machine (root)
+test-tunnels: bootstrap  ## Debian's kernel in an emulated machine: its tunnels, bonds and VLANs, and its verifier (root)
 	$(pytest_twice) tests/uml
 
 .PHONY: test-sanity

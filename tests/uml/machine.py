@@ -27,7 +27,7 @@ def told_by(guest: str) -> list[dict[str, Any]]:
     machine = subprocess.run(
         [
             "linux.uml",
-            "mem=512M",
+            "mem=1G",
             "root=/dev/root",
             "rootfstype=hostfs",
             "rootflags=/",
