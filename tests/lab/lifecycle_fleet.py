@@ -8,16 +8,21 @@ import os
 from pathlib import Path
 
 import inside
+import network
 import root
+import xdp
 from breakage import plug_mtu
 from rehearsal import Run, Scenario
-from scenarios import NODE
+from scenarios import NODE, OTHER
 from topology import HOSTS, SEGMENTS, of_kind
 from verify import wait_for_routes
 
 # What a configuration consists of; logs, caches and what a boot writes are left out.
 PLACES = ("etc", "usr", "var/lib/l4lb", "run/l4lb")
 PREFLIGHT_MTU = 1500
+AUDITED, SETTING = "real1", "net.ipv4.conf.all.arp_ignore"
+FOREIGN_FILE = "/etc/sysctl.d/10-somebody.conf"
+FOREIGN_LINK = "eth1"
 
 
 def files(host: str) -> dict[str, tuple[int, int]]:
@@ -118,5 +123,70 @@ def scenarios() -> dict[str, Scenario]:
     }
 
 
+# --- an audit ---
+
+
+def audit(run: Run) -> None:
+    run.play("audit")
+    inside.do(AUDITED, "sysctl", "--quiet", "--write", f"{SETTING}=0")
+    played = run.play("audit", refused="findings are wrong")
+    said = " ".join(played.output.split())
+    named = AUDITED in said and SETTING.rpartition(".")[2] in said
+    run.check(named, f"it does not name {SETTING} of {AUDITED}")
+    restore_setting(run)
+    run.play("audit")
+    run.shows(
+        f"nothing wrong; {SETTING} of {AUDITED} changed by hand: found; put right: nothing wrong"
+    )
+
+
+def restore_setting(_run: Run) -> None:
+    inside.do(AUDITED, "sysctl", "--quiet", "--write", f"{SETTING}=1")
+
+
+# --- the last day ---
+
+
+def settle_in(_run: Run) -> None:
+    """What the node has besides, and not from this collection."""
+    inside.shell(OTHER, f"echo '# of somebody else' > {FOREIGN_FILE}")
+    with network.inside(HOSTS[OTHER].namespace) as ipr:
+        xdp.attach_pass(network.index_of(ipr, FOREIGN_LINK))
+
+
+def has_program(host: str, interface: str) -> bool:
+    return "xdp" in inside.do(host, "ip", "link", "show", "dev", interface)
+
+
+def uninstall(run: Run) -> None:
+    """A node goes while the other works; the last one may not; and it comes back as a new one."""
+    sure = ("-e", "l4lb_confirm=uninstall", "-e", "l4lb_drain_threshold=50")
+    run.play("uninstall", "-e", f"l4lb_hosts={OTHER}", *sure)
+    left = [path for path in files(OTHER) if "l4lb" in path]
+    run.check(not left, f"left on {OTHER}: {left[:5]}")
+    run.check(not has_program(OTHER, "eth0"), f"a program is left on {OTHER}")
+    stays = inside.exists(OTHER, FOREIGN_FILE) and has_program(OTHER, FOREIGN_LINK)
+    run.check(stays, "what is not of this collection was taken as well")
+    run.play("uninstall", "-e", f"l4lb_hosts={NODE}", *sure, refused="Bring other nodes back")
+    played = run.play("site")
+    run.well()
+    run.shows(
+        f"nothing left on {OTHER}, a foreign file and XDP program untouched; {NODE}, then the last,"
+        f" refused; {OTHER} installed again in {played.seconds:.0f} s"
+    )
+
+
+def move_out(_run: Run) -> None:
+    inside.shell(OTHER, f"rm -f {FOREIGN_FILE}", f"ip link set dev {FOREIGN_LINK} xdp off")
+
+
 def last_scenarios() -> dict[str, Scenario]:
-    return {}
+    return {
+        "audit": Scenario("an audit", audit, mends=restore_setting),
+        "uninstall": Scenario(
+            "a node is uninstalled, and installed again",
+            uninstall,
+            prepares=settle_in,
+            mends=move_out,
+        ),
+    }

@@ -51,14 +51,24 @@ def upgrade_and_roll_back(run: Run) -> None:
 
 def refuse_by_golden(run: Run) -> None:
     before = tags()
-    run.play("upgrade", *PATIENCE, root=edits.release(releases.WRONG_TTL), refused="golden packet")
+    run.play(
+        "upgrade",
+        *PATIENCE,
+        root=edits.release(releases.WRONG_TTL),
+        refused="golden packets otherwise than",
+    )
     run.check(tags() == before, "a program was replaced")
     run.shows("refused on the first node, with the packets that differ")
 
 
 def take_back_by_watch(run: Run) -> None:
     before = tags()
-    run.play("upgrade", *PATIENCE, root=edits.release(releases.EVERY_EIGHTH), refused="put back")
+    run.play(
+        "upgrade",
+        *PATIENCE,
+        root=edits.release(releases.EVERY_EIGHTH),
+        refused="packets fared worse",
+    )
     run.check(tags() == before, f"programs: {tags()}, before: {before}")
     run.shows("the first node got its program back by itself, the second never had another")
 

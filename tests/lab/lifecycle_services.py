@@ -15,6 +15,7 @@ import edits
 import fleet
 import inside
 import kernel_rings
+import view
 from breakage import INVENTORY
 from common import LabError, wait_for
 from lifecycle_fleet import reboot
@@ -178,19 +179,23 @@ def weigh_three_to_one(run: Run) -> None:
 
 
 def drain_backend(run: Run) -> None:
-    """The playbook gives up waiting, for the load's connections stay; the backend stays drained."""
-    address = BACKENDS["real2"]
-    run.play(
-        *("drain_backend", "-e", f"l4lb_backend={address}"),
-        *("-e", "l4lb_drain_idle=2", "-e", "l4lb_drain_timeout=3"),
-        refused="flow",
-    )
-    stays_drained(run, "after the drain")
-    inside.do(NODE, "systemctl", "restart", "l4lb-agent.service")
-    run.watch(lambda now: now.fresh(NODE), "the agent is back", 30)
-    stays_drained(run, "after the agent's restart")
+    """And a node reboots. Nobody is connected, so nothing has to be waited for.
+
+    A connection that a node has moved to another backend is known to that node alone, as long as
+    the slot remembers the former one: under load such a node is not rebooted.
+    """
+    run.play("drain_backend", "-e", f"l4lb_backend={BACKENDS['real2']}", "-e", "l4lb_drain_idle=2")
     reboot(run, OTHER)
-    stays_drained(run, "after a reboot")
+
+
+def watch_drained(run: Run) -> None:
+    stays_drained(run, "after the reboot")
+    pid = view.look(run.stage.addresses).pid(NODE)
+    inside.do(NODE, "systemctl", "restart", "l4lb-agent.service")
+    run.watch(
+        lambda now: now.fresh(NODE) and now.pid(NODE) not in (0, pid), "the agent is back", 30
+    )
+    stays_drained(run, "after the agent's restart")
 
 
 def stays_drained(run: Run, when: str) -> None:
@@ -201,8 +206,7 @@ def stays_drained(run: Run, when: str) -> None:
     for node in (NODE, OTHER):
         states = backends(node, "web")[BACKENDS["real2"]]["state"]
         run.check(states == "draining", f"{node} has it {states} {when}")
-    held = list(run.load.servers(time.monotonic()).values()).count("real2")
-    run.shows(f"{when} {found.total()} new connections elsewhere, {held} old ones stay")
+    run.shows(f"{when} {found.total()} new connections, none to it")
 
 
 def undrain_backend(run: Run) -> None:
@@ -293,8 +297,9 @@ def scenarios() -> dict[str, Scenario]:
             mends=back_to_inventory,
         ),
         "backend_drained": Scenario(
-            "a backend is drained; its node's agent restarts, a node reboots",
-            drain_backend,
+            "a backend stays drained: a node reboots, an agent restarts",
+            watch_drained,
+            prepares=drain_backend,
             mends=undrain_backend,
         ),
         "mistakes": Scenario("mistakes in services.yml", refuse_mistakes),

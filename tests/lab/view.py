@@ -64,9 +64,7 @@ class View:
             self.fresh(node) and self.announces(node) and self.agents[node].get("backends")
             for node in NODES
         ) and all(
-            backend["health"] == "up" and backend["in_ring"]
-            for node in NODES
-            for backend in self.agents[node]["backends"]
+            backend["health"] == "up" for node in NODES for backend in self.agents[node]["backends"]
         )
 
 
