@@ -10,6 +10,7 @@
 #include "services.h"
 #include "steer.h"
 #include "quic.h"
+#include "guard.h"
 #include "fragments.h"
 #include "icmp.h"
 #include "forward.h"
@@ -24,10 +25,12 @@ struct outcome {
 };
 
 /* Finds the flow's service, and its backend there. */
-static __always_inline enum verdict choose(const struct cursor *cursor, const struct packet *packet,
-					   const struct settings *node, struct choice *choice)
+static __always_inline enum verdict choose(struct xdp_md *ctx, const struct cursor *cursor,
+					   const struct packet *packet, const struct settings *node,
+					   struct choice *choice)
 {
 	struct service *service;
+	enum verdict verdict;
 	struct pool *pool;
 	__u64 hash;
 
@@ -40,9 +43,14 @@ static __always_inline enum verdict choose(const struct cursor *cursor, const st
 			return VERDICT_PASS_FOREIGN;
 		if (!packet->echo)
 			service = find_service(packet, ANY_PORT);
-		if (!service)
-			return packet->error ? VERDICT_DROP_ICMP_ERROR : unserved(node);
 	}
+	if (unlikely(node->guards)) {
+		verdict = ask_guards(ctx, node, packet, service, choice);
+		if (verdict != VERDICT_NONE)
+			return verdict;
+	}
+	if (unlikely(!service))
+		return packet->error ? VERDICT_DROP_ICMP_ERROR : unserved(node);
 	pool = pools.lookup(&service->pool);
 	if (!pool)
 		return VERDICT_DROP_NO_BACKEND;
@@ -58,7 +66,7 @@ static __always_inline enum verdict choose(const struct cursor *cursor, const st
 	if (choice->backend)
 		choice->slot = NOBODY;
 	else
-		choice->backend = steer(packet, service->pool, pool, choice->slot);
+		choice->backend = steer(packet, node, service->pool, pool, choice->slot);
 	if (!choice->backend)
 		return VERDICT_DROP_NO_BACKEND;
 	if (packet->fragment == FRAGMENT_FIRST)
@@ -66,8 +74,8 @@ static __always_inline enum verdict choose(const struct cursor *cursor, const st
 	return VERDICT_NONE;
 }
 
-/* What nearly all packets are: TCP, UDP or SCTP and nothing around it. A copy of the way with nothing on it
- * for the others; those are left as they are, without a verdict.
+/* What nearly all packets are: TCP, UDP or SCTP and nothing around it. A copy of the way with nothing
+ * on it for the others; those are left as they are, without a verdict.
  */
 static __always_inline enum verdict take_plain(struct xdp_md *ctx, const struct settings *node,
 					       struct outcome *outcome)
@@ -83,7 +91,7 @@ static __always_inline enum verdict take_plain(struct xdp_md *ctx, const struct 
 
 	if (parse(&cursor, &packet) != CONTENT_FLOW)
 		return VERDICT_NONE;
-	verdict = choose(&cursor, &packet, node, &choice);
+	verdict = choose(ctx, &cursor, &packet, node, &choice);
 	if (verdict == VERDICT_NONE)
 		verdict = forward(ctx, &packet, &choice, node);
 	outcome->length = packet.length;
@@ -102,8 +110,11 @@ static __always_inline enum verdict resolve(struct xdp_md *ctx, struct cursor *c
 
 	if (content == CONTENT_FLOW)
 		return VERDICT_NONE;
-	if (content == CONTENT_UNKNOWN || !is_service_address(packet))
+	if (content == CONTENT_UNKNOWN || !is_service_address(packet) ||
+	    (content == CONTENT_ICMP && is_discovery(cursor, packet)))
 		return VERDICT_PASS_FOREIGN;
+	if (is_denied(ctx, node, packet))
+		return VERDICT_DROP_DENIED;
 	switch (content) {
 	case CONTENT_ICMP:
 		return take_icmp(ctx, cursor, packet, node);
@@ -141,7 +152,7 @@ static __always_inline enum verdict take_rare(struct xdp_md *ctx, const struct s
 
 	blur(&packet, cursor.zero);
 	if (verdict == VERDICT_NONE && !choice.backend)
-		verdict = choose(&cursor, &packet, node, &choice);
+		verdict = choose(ctx, &cursor, &packet, node, &choice);
 	if (verdict == VERDICT_NONE)
 		verdict = forward(ctx, &packet, &choice, node);
 	if (verdict == VERDICT_DROP_TOO_BIG)

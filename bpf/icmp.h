@@ -170,6 +170,15 @@ static __always_inline enum verdict answer_echo(struct xdp_md *ctx, struct curso
 
 /* --- the step --- */
 
+/* Between neighbours: never routed, and the kernel's, whoever sends it. */
+static __always_inline int is_discovery(struct cursor *cursor, const struct packet *packet)
+{
+	struct icmp_header *icmp = cursor->at;
+
+	return packet->ipv6 && packet->fragment == FRAGMENT_WHOLE && has(cursor, sizeof(*icmp)) &&
+	       icmp->type >= NEIGHBOUR_DISCOVERY_FIRST && icmp->type <= NEIGHBOUR_DISCOVERY_LAST;
+}
+
 static __always_inline enum verdict take_echo(struct xdp_md *ctx, struct cursor *cursor,
 					      struct packet *packet, const struct settings *node)
 {
@@ -195,8 +204,6 @@ static __always_inline enum verdict take_icmp(struct xdp_md *ctx, struct cursor 
 	type = icmp->type;
 	if (type == (packet->ipv6 ? ICMPV6_ECHO_REQUEST : ICMP_ECHO))
 		return take_echo(ctx, cursor, packet, node);
-	if (packet->ipv6 && type >= NEIGHBOUR_DISCOVERY_FIRST && type <= NEIGHBOUR_DISCOVERY_LAST)
-		return VERDICT_PASS_FOREIGN;
 	if (!is_error(packet, type))
 		return unserved(node);
 	advance(cursor, sizeof(*icmp));

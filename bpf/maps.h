@@ -87,6 +87,15 @@ enum echo {
 	ECHO_PASS, /* the kernel */
 };
 
+/* What there is to look up before a packet to a service's address may go on: bits of
+ * settings.guards.
+ */
+enum guard {
+	GUARD_DENY, /* prefixes that nobody takes packets from */
+	GUARD_SERVICES, /* services that have an entry of their own in service_guards */
+	GUARD_COUNT,
+};
+
 /* Every packet gets one, and is counted under it: docs/packet.md says when. */
 enum verdict {
 	VERDICT_PASS_FOREIGN, /* not addressed to a service, or between neighbours */
@@ -105,6 +114,9 @@ enum verdict {
 	VERDICT_DROP_FRAGMENT, /* the first of its fragments was not seen, or it is of ICMP */
 	VERDICT_DROP_ICMP_ERROR, /* to a service's address, but about none of its flows */
 	VERDICT_DROP_TOO_BIG, /* as answered_too_big, but there must be no answer, or not so many */
+	VERDICT_DROP_DENIED, /* to a service's address, from a source that the fleet denies */
+	VERDICT_DROP_NOT_ALLOWED, /* from a source that its service does not allow */
+	VERDICT_DROP_LIMITED, /* it opens a connection, and its service has had enough of them */
 	VERDICT_COUNT,
 };
 
@@ -140,6 +152,10 @@ struct settings {
 	__u8 other_ports;
 	__u8 echo;
 	__be16 gue_port; /* where backends take GUE */
+	__u8 guards; /* bits of enum guard, as the services need them */
+	__u8 pad[3];
+	__u32 new_records; /* flow records a second, of all CPUs, as inventory says it */
+	__u64 record_interval; /* ns between two of a CPU; 0: as many as come */
 };
 
 struct service4_key {
@@ -257,6 +273,50 @@ struct budget {
 	__u32 spent;
 };
 
+/* Prefixes that are denied, and those that a service allows: LPM tries. `length` is in bits, of all
+ * that follows it.
+ */
+struct deny4_key {
+	__u32 length;
+	__be32 address;
+};
+
+struct deny6_key {
+	__u32 length;
+	__be32 address[4];
+};
+
+struct allow4_key {
+	__u32 length;
+	__u32 service;
+	__be32 address;
+};
+
+struct allow6_key {
+	__u32 length;
+	__u32 service;
+	__be32 address[4];
+};
+
+struct service_guard {
+	__u64 interval; /* ns between two new flows of a CPU; 0: as many as come */
+	__u32 new_flows; /* as inventory says it: a second, of all CPUs */
+	__u8 allow; /* only sources that allow4 or allow6 have */
+	__u8 pad[3];
+};
+
+/* A CPU's part of a limit, and what it refused. `due` is when the bucket will be full: guard.h. */
+struct guard_state {
+	__u64 due; /* ns of CLOCK_MONOTONIC_COARSE */
+	__u64 not_allowed; /* packets */
+	__u64 limited;
+};
+
+struct record_state {
+	__u64 due;
+	__u64 refused; /* flows, or their packets again */
+};
+
 /* Which packets are told of, and until when: trace.h. */
 struct tracing {
 	__u32 until; /* the last tick; 0: nothing is traced */
@@ -324,6 +384,22 @@ BPF_TABLE_PINNED("hash", struct address6, struct service, addresses6, MAX_SERVIC
 BPF_TABLE_PINNED("array", __u32, __u64, address_filter, (FILTER_BITS + 63) / 64,
 		 PINS "/address_filter");
 BPF_TABLE_PINNED("array", __u32, struct name, service_names, MAX_SERVICES, PINS "/service_names");
+
+/* Memory is taken for what there is: a trie cannot be allocated before. */
+BPF_TABLE_PINNED("lpm_trie", struct deny4_key, __u8, deny4, MAX_DENY, PINS "/deny4",
+		 BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("lpm_trie", struct deny6_key, __u8, deny6, MAX_DENY, PINS "/deny6",
+		 BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("lpm_trie", struct allow4_key, __u8, allow4, MAX_ALLOW, PINS "/allow4",
+		 BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("lpm_trie", struct allow6_key, __u8, allow6, MAX_ALLOW, PINS "/allow6",
+		 BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("array", __u32, struct service_guard, service_guards, MAX_SERVICES,
+		 PINS "/service_guards");
+BPF_TABLE_PINNED("percpu_array", __u32, struct guard_state, guard_states, MAX_SERVICES,
+		 PINS "/guard_states");
+BPF_TABLE_PINNED("percpu_array", __u32, struct record_state, record_states, 1,
+		 PINS "/record_states");
 
 BPF_TABLE_PINNED("array", __u32, struct pool, pools, MAX_POOLS, PINS "/pools");
 BPF_TABLE_PINNED("array", __u32, struct name, pool_names, MAX_POOLS, PINS "/pool_names");

@@ -21,6 +21,8 @@ struct choice {
 	__u32 mtu; /* what of it would have fitted, when it does not */
 };
 
+#define SECOND 1000000000ULL /* ns */
+
 /* The next step goes on. */
 #define VERDICT_NONE VERDICT_COUNT
 /* The plain way ends here, and the rare one begins. */
@@ -127,8 +129,37 @@ static __always_inline __u32 steer_unknown(const struct packet *packet, const st
 	return lives(slot->previous) ? slot->previous : slot->current;
 }
 
-static __always_inline __u32 steer_tracked(const struct packet *packet, const struct pool *pool,
-					   const struct slot *slot)
+/* Takes one of what comes at most every `interval` ns; a second's worth may come at once. `due` is
+ * when nothing of that will be owed any more: for a rate, one number and no division.
+ */
+static __always_inline int take_token(__u64 *due, __u64 interval)
+{
+	__u64 now = bpf_ktime_get_coarse_ns();
+	__u64 burst = interval > SECOND ? interval : SECOND;
+	__u64 next = (*due > now ? *due : now) + interval;
+
+	if (next > now + burst)
+		return 0;
+	*due = next;
+	return 1;
+}
+
+/* Whether the flow may be recorded: more than so many new records a second fill the table with what a
+ * flood brings. One that has a record may always have another in its place.
+ */
+static __always_inline int may_record(const struct packet *packet, const struct settings *node)
+{
+	__u32 zero = 0;
+	struct record_state *state = record_states.lookup(&zero);
+
+	if (!state || find_flow(packet) || take_token(&state->due, node->record_interval))
+		return 1;
+	state->refused++;
+	return 0;
+}
+
+static __always_inline __u32 steer_tracked(const struct packet *packet, const struct settings *node,
+					   const struct pool *pool, const struct slot *slot)
 {
 	__u32 now = now_tick();
 	__u32 backend;
@@ -142,8 +173,12 @@ static __always_inline __u32 steer_tracked(const struct packet *packet, const st
 		return flow->backend;
 	}
 	backend = steer_unknown(packet, pool, slot, now);
-	if (backend && !packet->error)
-		record_flow(packet, backend, now);
+	if (!backend || packet->error)
+		return backend;
+	/* Not known, its next packets will count as older than the change: so does this one. */
+	if (unlikely(node->record_interval) && !may_record(packet, node))
+		return packet->opens && lives(slot->previous) ? slot->previous : backend;
+	record_flow(packet, backend, now);
 	return backend;
 }
 
@@ -154,8 +189,8 @@ static __always_inline __u32 slot_of(__u64 hash)
 }
 
 /* The index of the packet's backend, 0 when there is none; `index` is the slot. */
-static __always_inline __u32 steer(const struct packet *packet, __u32 pool_id,
-				   const struct pool *pool, __u32 index)
+static __always_inline __u32 steer(const struct packet *packet, const struct settings *node,
+				   __u32 pool_id, const struct pool *pool, __u32 index)
 {
 	void *ring = rings.lookup(&pool_id);
 	struct slot *slot;
@@ -169,7 +204,7 @@ static __always_inline __u32 steer(const struct packet *packet, __u32 pool_id,
 		return slot->current;
 	if (!slot->tracked && pool->tracking == TRACKING_ADAPTIVE)
 		return slot->current;
-	return steer_tracked(packet, pool, slot);
+	return steer_tracked(packet, node, pool, slot);
 }
 
 #endif

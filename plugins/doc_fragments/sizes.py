@@ -31,4 +31,14 @@ options:
     description: How many flows of each family the flow tables hold.
     type: int
     default: 1000000
+  max_deny:
+    description:
+      - How many prefixes of each family can be denied; while a list is changed, the old ones and
+        the new ones together. Memory is taken for those that there are.
+    type: int
+    default: 200000
+  max_allow:
+    description: As O(max_deny), of the prefixes that all services together allow.
+    type: int
+    default: 200000
 """

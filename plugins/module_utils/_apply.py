@@ -18,6 +18,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils import (
     _advice,
     _agent_status,
     _applied,
+    _guards,
     _health,
     _info,
     _lines,
@@ -40,7 +41,8 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._config import (
     parse,
     parse_change,
 )
-from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import Actual
+from ansible_collections.l4lb.xdp.plugins.module_utils._guard_tables import GuardTables
+from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import Actual, ServiceKey
 from ansible_collections.l4lb.xdp.plugins.module_utils._lock import writer
 from ansible_collections.l4lb.xdp.plugins.module_utils._outcome import Outcome, lacking
 from ansible_collections.l4lb.xdp.plugins.module_utils._program import Attachment, Loaded
@@ -178,11 +180,13 @@ def apply_services(
     max_moved: float = 100,
     run_dir: Path = Path(_agent_status.RUN_DIR),
     compared: bool = False,
+    deny: Sequence[Any] | None = None,
 ) -> Outcome:
     """Makes the kernel hold these pools and services; with purge no others.
 
     Where an agent runs, addresses that go are withdrawn first. max_moved: per cent. compared: tell
-    the steering before and after, by which nodes are compared. Raises
+    the steering before and after, by which nodes are compared. deny: prefixes that are denied from
+    now on, and no others; None leaves them as they are. Raises
     ConfigError with all mistakes, RefusedError, and WithdrawError, before anything is written.
     """
     if dry and (why_not := lacking(require_netaddr)):
@@ -198,8 +202,10 @@ def apply_services(
         last = applied_services(state_dir)
         tables = open_tables(pins, source, dry)
         if last is None and tables is not None and not purge:
-            last = _lines.as_inventory(tables.actual())
-        change = parse_change(pools, services, last["pools"] if last and not purge else ())
+            last = _held(tables)
+        if deny is None:
+            deny = last.get("deny", ()) if last else ()
+        change = parse_change(pools, services, last["pools"] if last and not purge else (), deny)
         fleet = change.fleet if purge else merged(last, change)
         if tables is None:
             return _on_an_empty_node(fleet, last)
@@ -212,6 +218,14 @@ def apply_services(
     advice = _advice.warnings(fleet, tables.sizes.ring)
     outcome.warnings = [*waited, *advice, *outcome.data["plan"]["overrides"]]
     return outcome
+
+
+def _held(tables: Tables) -> dict[str, Any]:
+    """What the kernel holds in inventory's shape, of a node that lost the file that says so."""
+    actual = tables.actual()
+    ids = {service.name: service.id for service in actual.services.values()}
+    guards = GuardTables(tables).guards()
+    return _guards.as_inventory(_lines.as_inventory(actual), guards, ids)
 
 
 def apply_fleet(
@@ -236,25 +250,47 @@ def apply_fleet(
     healths = None if known is None else _health.kept(known, fleet)
     effective = _health.weighed(effective, healths or {})
     down, now = _health.down(healths), now_tick()
-    plan = _plan.make(effective, tables.actual(), tables.ring, tables.named_by_flows, now, down)
+    actual = tables.actual()
+    plan = _plan.make(effective, actual, tables.ring, tables.named_by_flows, now, down)
+    guards, guarded = GuardTables(tables), _guards_of(effective, plan, actual, tables)
     _predict.require_at_most(max_moved, plan.pool_shares, plan.service_shares)
     steering = _info.steering_after(plan, tables) if compared else None
     if not dry:
         if plan.gone_addresses and withdraw:
             withdraw(plan.gone_addresses)
-        if plan.changed:
+        if plan.changed or guarded.writes:
+            _guards.tighten(guarded, guards)
             _plan.apply(plan, tables, now_tick)
+            _guards.loosen(guarded, guards)
             _plan.verify(plan, effective, tables, now)
+            _guards.verify(guarded, guards)
         if news:
             _applied.save(path, content)
         _overrides.save(state_dir, standing)
         if healths is not None:
             _health.save(state_dir, healths)
-    changed = plan.changed or news or standing != overrides or healths != known
-    outcome = _services_outcome(plan, effective, changed, _overrides.lines(standing))
+    changed = (
+        plan.changed or bool(guarded.writes) or news or standing != overrides or healths != known
+    )
+    outcome = _services_outcome(plan, guarded, effective, changed, _overrides.lines(standing))
     if steering is not None:
         outcome.data["plan"]["steering"] = dict(zip(("before", "after"), steering))
     return outcome
+
+
+def _guards_of(
+    fleet: Fleet, plan: _plan.Plan, actual: Actual, tables: Tables | None
+) -> _guards.GuardPlan:
+    """The guards of the services as they will be. tables: None where nothing is held yet."""
+    entries = {**actual.services, **plan.services}
+    ids = {
+        service.key: entries[ServiceKey(service.address, service.port, service.protocol)].id
+        for service in fleet.services
+    }
+    fresh = {plan.services[key].id for key in plan.fresh_services}
+    gone = {service.id: service.name for service in plan.gone_services.values()}
+    held = GuardTables(tables).guards() if tables else _guards.Guards()
+    return _guards.make(fleet, held, ids, fresh, gone, actual.sizes)
 
 
 def require_share(max_moved: float) -> None:
@@ -286,7 +322,8 @@ def merged(last: Mapping[str, Any] | None, change: Change) -> Fleet:
         name: pool for name, pool in before["pools"].items() if name not in change.absent_pools
     }
     try:
-        return parse({**pools, **given["pools"]}, [*given["services"], *kept])
+        services = [*given["services"], *kept]
+        return parse({**pools, **given["pools"]}, services, given.get("deny", ()))
     except ConfigError as error:
         head = "together with what was applied on this node before (purge: false):"
         raise ConfigError([f"{head} {mistake}" for mistake in error.mistakes]) from error
@@ -305,8 +342,11 @@ def open_tables(pins: Path, source: Path, dry: bool) -> Tables | None:
 
 
 def _on_an_empty_node(fleet: Fleet, last: Any) -> Outcome:
-    plan = _plan.make(fleet, Actual({}, {}, {}, _room_for(fleet)), lambda _pool: None, set, 1)
-    outcome = _services_outcome(plan, fleet, plan.changed or last != fleet.as_dict(), [])
+    actual = Actual({}, {}, {}, _room_for(fleet))
+    plan = _plan.make(fleet, actual, lambda _pool: None, set, 1)
+    guarded = _guards_of(fleet, plan, actual, None)
+    changed = plan.changed or bool(guarded.writes) or last != fleet.as_dict()
+    outcome = _services_outcome(plan, guarded, fleet, changed, [])
     outcome.warnings = ["the balancer is not prepared yet: compared with an empty node"]
     return outcome
 
@@ -320,19 +360,28 @@ def _room_for(fleet: Fleet) -> Sizes:
         services=max(usual.services, len(fleet.services)),
         pools=max(usual.pools, len(fleet.pools)),
         backends=max(usual.backends, backends),
+        deny=max(usual.deny, len(fleet.deny)),
+        allow=max(usual.allow, sum(len(service.allow) for service in fleet.services)),
     )
 
 
 def _services_outcome(
-    plan: _plan.Plan, fleet: Fleet, changed: bool, overrides: list[str]
+    plan: _plan.Plan,
+    guarded: _guards.GuardPlan,
+    fleet: Fleet,
+    changed: bool,
+    overrides: list[str],
 ) -> Outcome:
     shares = {
         "pools": {name: each.percent() for name, each in plan.pool_shares.items()},
         "services": {name: each.percent() for name, each in plan.service_shares.items()},
     }
-    writes = {kind.replace(" ", "_"): len(entries) for kind, entries in plan.writes.items()}
+    counts = {kind: len(entries) for kind, entries in plan.writes.items()} | guarded.writes
+    writes = {kind.replace(" ", "_"): count for kind, count in counts.items()}
     backends = sum(len(pool.backends) for pool in fleet.pools)
     held = {"services": len(fleet.services), "pools": len(fleet.pools), "backends": backends}
     summary = _predict.sentences(plan.pool_shares, plan.service_shares)
     more = {"summary": summary, "writes": writes, "holds": held, "overrides": overrides}
-    return Outcome(changed, plan.before, plan.after, {"plan": {**shares, **more}}, summary)
+    before, after = guarded.lines()
+    lines = [*plan.before, *before], [*plan.after, *after]
+    return Outcome(changed, *lines, {"plan": {**shares, **more}}, summary)

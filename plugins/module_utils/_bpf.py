@@ -282,13 +282,28 @@ def delete(fd: int, key: Any, what: str) -> None:
         raise BpfError(what, ct.get_errno())
 
 
+def update_batch(fd: int, keys: Any, values: Any, what: str) -> None:
+    """Writes entries, ctypes arrays of one length; `what` names them in the error."""
+    count = ct.c_uint32(len(keys))
+    if lib.bpf_update_batch(fd, keys, values, ct.byref(count)):
+        raise BpfError(what, ct.get_errno())
+
+
+def delete_batch(fd: int, keys: Any, what: str) -> None:
+    """Removes entries that are there."""
+    count = ct.c_uint32(len(keys))
+    if lib.bpf_delete_batch(fd, keys, ct.byref(count)):
+        raise BpfError(what, ct.get_errno())
+
+
 def read_batches(
     fd: int, key_type: Any, value_type: Any, entries: int
 ) -> Iterator[tuple[Any, Any, int]]:
     """All entries of a map, as (keys, values, count) a batch; keys and values are ctypes arrays."""
     size = min(entries, _BATCH)
     keys, values = (key_type * size)(), (value_type * size)()
-    token = (ct.c_uint32 * 4)()  # where to go on; a hash's is its bucket, an array's its index
+    # Where to go on: a hash's bucket, an array's index, a trie's key.
+    token = (ct.c_uint32 * 8)()
     begin = None
     while True:
         count = ct.c_uint32(size)
@@ -369,14 +384,15 @@ def attach_xdp(interface: int, fd: int, mode: str, expected: int | None) -> None
     _checked(result, "attach an XDP program")
 
 
-def run_xdp(fd: int, frame: bytes, ingress: int = 1) -> tuple[int, bytes]:
+def run_xdp(fd: int, frame: bytes, ingress: int = 1, mark: bytes = b"") -> tuple[int, bytes]:
     """What the program makes of a frame that came in by an interface: its verdict, and the frame.
 
-    BPF_PROG_TEST_RUN, Documentation/bpf/bpf_prog_run.rst: maps and routes are the live ones.
+    BPF_PROG_TEST_RUN, Documentation/bpf/bpf_prog_run.rst: maps and routes are the live ones. mark:
+    the frame's metadata, a multiple of 4 bytes.
     """
-    options, out = run_options(frame, ingress)
+    options, out = run_options(frame, ingress, mark=mark)
     test_run(fd, options)
-    return options.retval, out.raw[: options.data_size_out]
+    return options.retval, out.raw[len(mark) : options.data_size_out]
 
 
 def test_run(fd: int, options: _RunOptions) -> None:
@@ -386,16 +402,19 @@ def test_run(fd: int, options: _RunOptions) -> None:
     _checked(run(fd, ct.byref(options)), "run a program on a packet")
 
 
-def run_options(frame: bytes, ingress: int, repeat: int = 1) -> tuple[_RunOptions, Any]:
+def run_options(
+    frame: bytes, ingress: int, repeat: int = 1, mark: bytes = b""
+) -> tuple[_RunOptions, Any]:
     """What bpf_prog_test_run_opts is called with, and the buffer that the frame comes out in."""
-    data = ct.create_string_buffer(frame, len(frame))
-    out = ct.create_string_buffer(len(frame) + 256)
-    context = _XdpContext(data_end=len(frame), ingress_ifindex=ingress)
+    given = mark + frame
+    data = ct.create_string_buffer(given, len(given))
+    out = ct.create_string_buffer(len(given) + 256)
+    context = _XdpContext(data=len(mark), data_end=len(given), ingress_ifindex=ingress)
     options = _RunOptions(
         size=ct.sizeof(_RunOptions),
         data_in=ct.addressof(data),
         data_out=ct.addressof(out),
-        data_size_in=len(frame),
+        data_size_in=len(given),
         data_size_out=len(out),
         ctx_in=ct.addressof(context),
         ctx_size_in=ct.sizeof(context),

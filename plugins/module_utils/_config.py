@@ -26,6 +26,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._quic import (
     read_server_id,
     require_server_ids,
 )
+from ansible_collections.l4lb.xdp.plugins.module_utils._rates import MAX_RATE
 from ansible_collections.l4lb.xdp.plugins.module_utils._reader import Fields, Reader, few
 
 ALGORITHMS = ("maglev", "rendezvous")
@@ -84,13 +85,17 @@ class Pool:
 
 @dataclass(frozen=True)
 class Service:
-    """What clients connect to. port 0: any port."""
+    """What clients connect to. port 0: any port. allow: prefixes of the clients, empty for
+    everybody. new_flows: at most so many a second and node, 0 for as many as come.
+    """
 
     name: str
     address: str
     port: int
     protocol: str
     pool: str
+    allow: tuple[str, ...] = ()
+    new_flows: int = 0
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -100,16 +105,20 @@ class Service:
 
 @dataclass(frozen=True)
 class Fleet:
-    """All of it: pools sorted by name, services by address, protocol and port."""
+    """All of it: pools sorted by name, services by address, protocol and port; deny: prefixes from
+    which no service takes a packet, by address.
+    """
 
     pools: tuple[Pool, ...] = ()
     services: tuple[Service, ...] = ()
+    deny: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data in inventory's shape, canonical: `parse(**fleet.as_dict()) == fleet`."""
         return {
             "pools": {pool.name: _pool_as_dict(pool) for pool in self.pools},
-            "services": [dict(vars(service)) for service in self.services],
+            "services": [_service_as_dict(service) for service in self.services],
+            **({"deny": list(self.deny)} if self.deny else {}),
         }
 
 
@@ -122,17 +131,20 @@ class Change:
     absent_services: frozenset[str | tuple[str, str, int]] = frozenset()
 
 
-def parse(pools: Mapping[str, Any], services: Sequence[Any]) -> Fleet:
-    """The fleet that `l4lb_pools` and `l4lb_services` describe, less what is absent in them.
+def parse(pools: Mapping[str, Any], services: Sequence[Any], deny: Sequence[Any] = ()) -> Fleet:
+    """The fleet that `l4lb_pools`, `l4lb_services` and `l4lb_deny` describe, less what is absent.
 
     Integers may be written as strings, as templates give them. Raises ConfigError, and nothing
     else, for whatever YAML can hold.
     """
-    return parse_change(pools, services).fleet
+    return parse_change(pools, services, deny=deny).fleet
 
 
 def parse_change(
-    pools: Mapping[str, Any], services: Sequence[Any], known: Iterable[str] = ()
+    pools: Mapping[str, Any],
+    services: Sequence[Any],
+    known: Iterable[str] = (),
+    deny: Sequence[Any] = (),
 ) -> Change:
     """As `parse`, telling also what has `state: absent`. known: names of pools that are there
     besides.
@@ -144,12 +156,14 @@ def parse_change(
     by_name = {pool.name: pool for pool in found_pools}
     for i, service in present.items():
         _require_check_port(of_services, i, service, by_name.get(service.pool))
+    denied = _read_deny(of_services, deny)
     mistakes = of_pools.mistakes + of_services.mistakes
     if mistakes:
         raise ConfigError(mistakes)
     fleet = Fleet(
         tuple(sorted(found_pools, key=lambda pool: pool.name)),
         tuple(sorted(present.values(), key=_service_order)),
+        tuple(denied),
     )
     return Change(fleet, frozenset(absent_pools), frozenset(absent))
 
@@ -186,6 +200,13 @@ def _pool_as_dict(pool: Pool) -> dict[str, Any]:
     else:
         data["quic"] = dict(vars(pool.quic))
     return data
+
+
+def _service_as_dict(service: Service) -> dict[str, Any]:
+    """Without guards that it does not have."""
+    data = dict(vars(service))
+    guards = {"allow": list(data.pop("allow")), "new_flows": data.pop("new_flows")}
+    return {**data, **{key: value for key, value in guards.items() if value}}
 
 
 def _service_order(service: Service) -> tuple[Any, ...]:
@@ -355,7 +376,35 @@ def _read_service(fields: Fields, known: Sequence[str]) -> Service | None:
         fields.refuse("pool", pool, f"is not one of l4lb_pools: {few(known)}")
     if name is None or address is None:
         return None
-    return Service(name, address, port, protocol, pool)
+    allow = _read_allow(fields, address)
+    return Service(name, address, port, protocol, pool, allow, _read_new_flows(fields, protocol))
+
+
+def _read_allow(fields: Fields, address: str) -> tuple[str, ...]:
+    if "allow" not in fields:
+        return ()
+    where, value = f"{fields.where}.allow", fields.value("allow")
+    prefixes = fields.reader.prefixes(where, value)
+    if value == []:
+        fields.refuse("allow", value, "lets nobody in: leave it out to let everybody in")
+    for other in [each for each in prefixes if (":" in each) != (":" in address)][:1]:
+        fields.refuse("allow", other, f"is of another family than the address, {address}")
+    return tuple(prefixes)
+
+
+def _read_new_flows(fields: Fields, protocol: str) -> int:
+    new_flows = fields.integer("new_flows", 0, MAX_RATE, "a second and node; 0 is no limit")
+    if new_flows and protocol == "udp":
+        fields.refuse("new_flows", new_flows, "is not for udp, whose packets show no beginning")
+    return new_flows
+
+
+def _read_deny(reader: Reader, value: Any) -> list[str]:
+    prefixes = reader.prefixes("l4lb_deny", value)
+    for each in prefixes:
+        if each.endswith("/0"):
+            reader.refuse("l4lb_deny", each, "is everybody: withdraw the services instead")
+    return prefixes
 
 
 def _key_text(key: tuple[str, str, int]) -> str:

@@ -34,6 +34,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils._lookup import Lookup
 from ansible_collections.l4lb.xdp.plugins.module_utils._packet import Packet
+from ansible_collections.l4lb.xdp.plugins.module_utils._refused import refused
 from ansible_collections.l4lb.xdp.plugins.module_utils._rings import seconds
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables, now_tick
 
@@ -83,18 +84,30 @@ class Explainer:
         return vars(answer)
 
     def steer(self, packet: Packet, ingress: str) -> tuple[Explanation, int]:
-        """As far as the backend, and its index, 0 for none. Asks maps alone, so it is quick."""
+        """As far as the backend, and its index, 0 for none; of a proof, which no guard refuses.
+        Asks maps alone, so it is quick.
+        """
         answer = Explanation(_arguments(packet, ingress))
-        return answer, self._to_backend(answer, packet)
+        return answer, self._to_backend(answer, packet, guarded=False)
 
-    def _to_backend(self, answer: Explanation, packet: Packet) -> int:
+    def _to_backend(self, answer: Explanation, packet: Packet, guarded: bool = True) -> int:
         if not self._lookup.passes(packet):
             answer.why.append(self._foreign_text(packet))
             return 0
         found = self._lookup.service(packet) if packet.is_balanced else None
         if found is None:
             return self._unserved(answer, packet)
+        if guarded and self._refused(answer, packet, found[1]):
+            answer.service = {"name": found[1].name, **found[0]._asdict()}
+            return 0
         return self._steer(answer, packet, *found)
+
+    def _refused(self, answer: Explanation, packet: Packet, service: ServiceEntry | None) -> bool:
+        """Whether a guard drops the packet."""
+        verdict, why = refused(self._tables, packet, service)
+        answer.why += [why] if why else []
+        answer.verdict = verdict or answer.verdict
+        return verdict is not None
 
     def _unserved(self, answer: Explanation, packet: Packet) -> int:
         """What no service takes: somebody else's, an echo request, or of another port. Only an echo
@@ -103,11 +116,15 @@ class Explainer:
         first = self._lookup.address(packet)
         if first is None:
             answer.why.append(self._foreign_text(packet))
-        elif packet.is_icmp and self._settings["echo"] == "forward":
+            return 0
+        forwarded = packet.is_icmp and self._settings["echo"] == "forward"
+        if self._refused(answer, packet, first if forwarded else None):
+            return 0
+        if forwarded:
             answer.why.append(_ERROR_TEXT)
             key = ServiceKey(packet.destination, 0, packet.protocol)
             return self._steer(answer, packet, key, first)
-        elif packet.is_icmp:
+        if packet.is_icmp:
             answer.verdict, text = _ECHO[self._settings["echo"]]
             answer.why.append(f"{text}; {_ERROR_TEXT}")
         else:
@@ -156,6 +173,8 @@ class Explainer:
         decide = _steer.decide if packet.is_balanced else _steer.decide_echo
         steered = decide(packet, pool, slot, flow, backends, now)
         answer.why += steered.why
+        if self._settings["new_records"] and any("is recorded there" in t for t in steered.why):
+            answer.why.append(_records_text(self._settings["new_records"]))
         answer.slot = _slot(slot, backends, now)
         if flow:
             answer.flow = {
@@ -356,6 +375,13 @@ def _no_service_text(packet: Packet) -> str:
         return f"only tcp, udp and sctp are balanced: {packet}"
     where = endpoint(packet.destination, packet.destination_port)
     return f"no service of this node takes {packet.protocol} {where}: the packet"
+
+
+def _records_text(limit: int) -> str:
+    return (
+        f"once {limit} new flows were recorded in a second (new_records), one more is not, and "
+        "goes where flows go that are older than the change"
+    )
 
 
 def _service_text(packet: Packet, key: ServiceKey, service: ServiceEntry, pool: PoolEntry) -> str:

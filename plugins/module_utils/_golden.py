@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -43,6 +43,8 @@ KINDS = (
     "lone icmp error",
     "unserved port",
     "unserved protocol",
+    "denied",
+    "not allowed",
     "malformed",
     "foreign",
 )
@@ -69,13 +71,14 @@ class Flow(NamedTuple):
 class Case:
     """Frames that come in one after the other: one, or the fragments of a datagram.
 
-    flow: what they may leave a record of.
+    flow: what they may leave a record of. marked: whether guards let them in, as they do proofs.
     """
 
     kind: str
     text: str
     frames: tuple[bytes, ...]
     flow: Flow | None = None
+    marked: bool = True
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.text}"
@@ -91,6 +94,8 @@ class Fleet:
     mac: bytes  # of the interface that the packets come in by
     mtu: int
     identities: Mapping[int, str] = field(default_factory=dict)  # of pools, by index
+    denied: Collection[str] = ()
+    allowing: Collection[int] = ()  # ids of services that allow some sources only
 
 
 def cases(fleet: Fleet, services: int, flows: int) -> list[Case]:
@@ -101,6 +106,7 @@ def cases(fleet: Fleet, services: int, flows: int) -> list[Case]:
     addresses: set[str] = set()
     for key, service in _sample(fleet.services, services):
         found += _of_service(fleet, key, service, flows)
+        found += _refused(fleet, key, service)
         if key.address not in addresses:
             addresses.add(key.address)
             found += _of_address(fleet, key.address)
@@ -136,6 +142,21 @@ def _of_service(fleet: Fleet, key: ServiceKey, service: ServiceEntry, flows: int
             tags = 1 if kind == "vlan" else 0
             made = tuple(frames.ethernet(fleet.mac, packet, tags) for packet in packets)
             yield Case(kind, about, made, flow)
+
+
+def _refused(fleet: Fleet, key: ServiceKey, service: ServiceEntry) -> Iterator[Case]:
+    """What guards do not let in, as it comes off the wire: whether they still do not."""
+    kinds: dict[str, Flow] = {}
+    if service.id in fleet.allowing:
+        kinds["not allowed"] = _flow(key, 0)
+    same = [prefix for prefix in fleet.denied if (":" in prefix) == (":" in key.address)]
+    if same:
+        source = packed(min(same).partition("/")[0])
+        kinds["denied"] = _flow(key, 0)._replace(source=source)
+    for kind, flow in kinds.items():
+        plain = next(_kinds(flow, fleet.mtu, all_of_them=False))[1][0]
+        about = f"{key.protocol} {_ends(flow)} (service {service.name})"
+        yield Case(kind, about, (frames.ethernet(fleet.mac, plain),), flow, marked=False)
 
 
 def _flow(key: ServiceKey, number: int) -> Flow:

@@ -22,6 +22,7 @@ from typing import Any
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _flows, _links, _rings
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import order
+from ansible_collections.l4lb.xdp.plugins.module_utils._guard_tables import GuardTables
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import Actual, BackendEntry
 from ansible_collections.l4lb.xdp.plugins.module_utils._plan import Plan
 from ansible_collections.l4lb.xdp.plugins.module_utils._program import running
@@ -119,7 +120,7 @@ def _settings(node: Node) -> dict[str, Any]:
 
 
 def _services(node: Node) -> list[dict[str, Any]]:
-    counters = node.tables.service_counters()
+    counters, refused = node.tables.service_counters(), node.tables.guard_counters()
     return [
         {
             "name": service.name,
@@ -128,6 +129,7 @@ def _services(node: Node) -> list[dict[str, Any]]:
             "protocol": key.protocol,
             "pool": node.pool_name(service.pool),
             **counters[service.id],
+            **refused[service.id],
         }
         for key, service in sorted(
             node.actual.services.items(), key=lambda i: (order(i[0].address), i[0])
@@ -182,6 +184,23 @@ def _flow_tables(node: Node) -> dict[str, dict[str, int]]:
     size = node.actual.sizes.flows
     entries = _flows.count(node.tables)
     return {family: {"entries": number, "size": size} for family, number in entries.items()}
+
+
+def _guards(node: Node) -> dict[str, Any]:
+    """Prefixes by their number: there may be a hundred thousand."""
+    held = GuardTables(node.tables).guards()
+    names = {service.id: service.name for service in node.actual.services.values()}
+    allowed = Counter(service for service, _prefix in held.allow)
+    services = {
+        names.get(number, "?"): {"new_flows": guard.new_flows, "allow": allowed[number]}
+        for number, guard in sorted(held.services.items())
+    }
+    digest = _digest(json.dumps(sorted(held.deny)).encode()).hex() if held.deny else None
+    return {
+        "deny": {"prefixes": len(held.deny), "digest": digest},
+        "services": services,
+        "unrecorded": node.tables.unrecorded(),
+    }
 
 
 # --- memory ---
@@ -297,6 +316,7 @@ _READERS = {
     "pools": _pools,
     "backends": _backends,
     "flow_tables": _flow_tables,
+    "guards": _guards,
     "memory": _memory,
     "steering": _steering,
     "fingerprint": _fingerprint,

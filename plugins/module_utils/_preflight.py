@@ -95,6 +95,7 @@ _OF_NO_CONCERN = {
     "other_ports": "drop",
     "echo": "answer",
     "gue_port": GUE_PORT,
+    "new_records": 0,
 }
 
 

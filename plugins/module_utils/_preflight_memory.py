@@ -21,6 +21,8 @@ MAPS = {
     "addresses6": ("hash", 16, 8, "services"),
     "service_names": ("array", 4, 64, "services"),
     "service_counters": ("percpu_array", 4, 24, "services"),
+    "service_guards": ("array", 4, 16, "services"),
+    "guard_states": ("percpu_array", 4, 24, "services"),
     "pools": ("array", 4, 24, "pools"),
     "pool_names": ("array", 4, 64, "pools"),
     "rings": ("array", 4, 4, "pools"),

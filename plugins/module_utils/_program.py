@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _link_kinds, _links
+from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _link_kinds, _links, _rates
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import packed
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import (
@@ -145,6 +145,9 @@ def _configure_balancer(compiled: Any, wanted: Wanted, dry: bool) -> bool:
         other_ports=words.value("other_ports", wanted.other_ports),
         echo=words.value("echo", wanted.echo),
         gue_port=socket.htons(wanted.gue_port),
+        guards=table[0].guards,  # l4lb.xdp.services'
+        new_records=wanted.new_records,
+        record_interval=_rates.interval(wanted.new_records, _rates.cpus()),
     )
     _put_sources(new.own, wanted.source_ipv4, wanted.source_ipv6)
     _put_sources(

@@ -8,6 +8,7 @@ routes and neighbours are the live ones. What it leaves behind are counts, which
 and in tracked slots the record of its flow, which is removed. It goes to a slot's current backend:
 of TCP and SCTP it opens a connection, of UDP a slot is looked for where that is so, and while
 there is none, UDP's transition still lasts. So neither a drain nor settling waits for proofs.
+No guard refuses it: it is about the way to the backends, and holds while a service is flooded.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._address import packed
 from ansible_collections.l4lb.xdp.plugins.module_utils._explain import Explainer, Explanation
 from ansible_collections.l4lb.xdp.plugins.module_utils._flows import Record
 from ansible_collections.l4lb.xdp.plugins.module_utils._golden_frames import SCTP_INIT, sctp
+from ansible_collections.l4lb.xdp.plugins.module_utils._guards import PROOF
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import ServiceKey
 from ansible_collections.l4lb.xdp.plugins.module_utils._lookup import Lookup
 from ansible_collections.l4lb.xdp.plugins.module_utils._nexthop import Hop
@@ -274,7 +276,7 @@ class Prover:
             if isinstance(expected, Hop):
                 unresolved[_backend(answer)["address"]] = expected
                 return ""
-            action, out = _bpf.run_xdp(self._fd or 0, frame, self._ingress[1])
+            action, out = _bpf.run_xdp(self._fd or 0, frame, self._ingress[1], PROOF)
             self._after(packet, answer, index, action, out != frame, len(ip))
             if action == ACTIONS.get(expected.frames.get(out, "")):
                 return None

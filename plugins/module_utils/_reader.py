@@ -14,10 +14,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
-from ansible_collections.l4lb.xdp.plugins.module_utils._address import canonical
+from ansible_collections.l4lb.xdp.plugins.module_utils._address import (
+    canonical,
+    canonical_prefix,
+    prefix_order,
+)
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
+
+MOST_MISTAKES = 20
+"""Of one list of prefixes: it may have a hundred thousand of the same kind."""
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
@@ -67,6 +74,28 @@ class Reader:
             return value
         self.refuse(where, value, "is not a list")
         return []
+
+    def prefixes(self, where: str, value: Any) -> list[str]:
+        """Prefixes in their canonical form, sorted; of many mistakes the first."""
+        found: dict[str, int] = {}
+        wrong = 0
+        for i, entry in enumerate(self.sequence(where, value)):
+            why = "is not text"
+            if isinstance(entry, str):
+                try:
+                    first = found.setdefault(canonical_prefix(entry), i)
+                except ValueError as error:
+                    why = str(error)
+                else:
+                    if first == i:
+                        continue
+                    why = f"is [{first}], too"
+            wrong += 1
+            if wrong <= MOST_MISTAKES:
+                self.refuse(f"{where}[{i}]", entry, why)
+        if wrong > MOST_MISTAKES:
+            self.add(f"{where}: has {wrong - MOST_MISTAKES} more mistakes")
+        return sorted(found, key=prefix_order)
 
     def name(self, where: str, value: Any) -> str | None:
         """A name, or None."""

@@ -149,7 +149,7 @@ for name in _wanted.NAMES:
     _wanted.recall(state / f"program-{name}.json")
 if (state / "services.json").exists():
     saved = json.loads((state / "services.json").read_text())
-    _config.parse(saved["pools"], saved["services"])
+    _config.parse(saved["pools"], saved["services"], saved.get("deny", ()))
 """
 
 

@@ -53,7 +53,7 @@ def _restore_services(wanted: _wanted.Wanted, state_dir: Path) -> list[str]:
     saved = applied_services(state_dir)
     if saved is None:
         return []
-    fleet = parse(saved["pools"], saved["services"])
+    fleet = parse(saved["pools"], saved["services"], saved.get("deny", ()))
     apply_fleet(fleet, Tables(wanted.pins, wanted.source), state_dir)
     _node_state.release(state_dir)  # whoever withheld addresses is gone
     return [f"{len(saved['services'])} services over {len(saved['pools'])} pools"]

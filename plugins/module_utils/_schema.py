@@ -48,13 +48,17 @@ _VERSION = re.compile(r"^#define SCHEMA_VERSION (\d+)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many of each the maps hold; ring is the slots of a ring, flows are for each family."""
+    """How many of each the maps hold; ring is the slots of a ring; flows, deny and allow (prefixes)
+    are for each family.
+    """
 
     ring: int = 65537
     services: int = 4096
     pools: int = 512
     backends: int = 16384
     flows: int = 1_000_000
+    deny: int = 200_000
+    allow: int = 200_000
 
 
 class SchemaError(BpfError):
@@ -230,6 +234,8 @@ _PINNED_SIZES = {
     "pools": "pools",
     "backends": "backends",
     "flows": "flows4",
+    "deny": "deny4",
+    "allow": "allow4",
 }
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _flows
+from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _flows, _rates
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import packed
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
     Actual,
@@ -181,6 +181,7 @@ class Tables:
             "other_ports": self.words.word("other_ports", leaf.other_ports),
             "echo": self.words.word("echo", leaf.echo),
             "gue_port": socket.ntohs(leaf.gue_port),
+            "new_records": _rates.rate(leaf.record_interval, leaf.new_records, _rates.cpus()),
         }
 
     def verdicts(self) -> dict[str, dict[str, int]]:
@@ -194,6 +195,20 @@ class Tables:
             {**_total(cpus), "opens": sum(cpu.opens for cpu in cpus)}
             for _key, cpus in self.entries("service_counters")
         ]
+
+    def guard_counters(self) -> list[dict[str, int]]:
+        """Packets that services refused, by reason, by service id."""
+        return [
+            {
+                "not_allowed": sum(cpu.not_allowed for cpu in cpus),
+                "limited": sum(cpu.limited for cpu in cpus),
+            }
+            for _key, cpus in self.entries("guard_states")
+        ]
+
+    def unrecorded(self) -> int:
+        """Packets whose flow was not recorded, because new_records had come in that second."""
+        return sum(cpu.refused for cpu in self.table("record_states")[0])
 
     def backend_counters(self) -> list[dict[str, int]]:
         """Packets and bytes by backend index."""
@@ -306,6 +321,7 @@ class Tables:
         """Writes a service: from here on packets find it. Its pool and ring must be there."""
         if fresh:
             self._put("service_counters", service.id)
+            self._put("guard_states", service.id)
         self._put("service_names", service.id, text=service.name.encode())
         table, at = self.service_key(key)
         _bpf.update(

@@ -27,6 +27,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils import (
     _wanted,
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
+from ansible_collections.l4lb.xdp.plugins.module_utils._guard_tables import GuardTables
 from ansible_collections.l4lb.xdp.plugins.module_utils._lock import writer
 from ansible_collections.l4lb.xdp.plugins.module_utils._outcome import Outcome, lacking
 from ansible_collections.l4lb.xdp.plugins.module_utils._program import Attachment, Loaded
@@ -173,7 +174,7 @@ def _from_the_start(
 def _prove(run: _Run, began: Look) -> tuple[Comparison, Traffic]:
     """Runs the golden packets. The baseline is of the time around them: they do not count."""
     ingress = _links.interface(run.wanted.interfaces[0])
-    actual = run.tables.actual()
+    actual, guards = run.tables.actual(), GuardTables(run.tables).guards()
     fleet = _golden.Fleet(
         actual.services,
         run.tables.ring,
@@ -181,6 +182,8 @@ def _prove(run: _Run, began: Look) -> tuple[Comparison, Traffic]:
         bytes.fromhex((ingress.address or "02:00:00:00:00:02").replace(":", "")),
         min(ingress.mtu, LARGEST),
         {index: pool.identity for index, pool in actual.pools.items()},
+        guards.deny,
+        {service for service, guard in guards.services.items() if guard.allow},
     )
     cases = _golden.cases(fleet, run.request.services, run.request.flows)
     before = _upgrade_watch.between(began, run.look())

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _flows
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._golden import KINDS, Case
+from ansible_collections.l4lb.xdp.plugins.module_utils._guards import PROOF
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables
 
 ACTIONS = ("aborted", "drop", "pass", "tx", "redirect")
@@ -192,13 +193,14 @@ class Comparer:
 
     def _run(self, program: int, case: Case) -> Answers:
         try:
-            return tuple(self._answer(program, frame) for frame in case.frames)
+            mark = PROOF if case.marked else b""
+            return tuple(self._answer(program, frame, mark) for frame in case.frames)
         finally:
             if case.flow:
                 _flows.forget(self._tables, (*case.flow, 0, 0))
 
-    def _answer(self, program: int, frame: bytes) -> Answer:
-        verdict, out = _bpf.run_xdp(program, frame, self._ingress)
+    def _answer(self, program: int, frame: bytes, mark: bytes) -> Answer:
+        verdict, out = _bpf.run_xdp(program, frame, self._ingress, mark)
         action = ACTIONS[verdict] if verdict < len(ACTIONS) else f"verdict {verdict}"
         return Answer(action, out if action in ("pass", "tx", "redirect") else b"")
 

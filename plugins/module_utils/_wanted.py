@@ -20,6 +20,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._address import (
     prefix,
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
+from ansible_collections.l4lb.xdp.plugins.module_utils._rates import MAX_RATE
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import PINS, SOURCE, Sizes
 
 NAMES = ("balancer", "decap")
@@ -60,6 +61,7 @@ class Wanted:
     other_ports: str = "drop"
     echo: str = "answer"
     gue_port: int = GUE_PORT
+    new_records: int = 0
     addresses: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
 
@@ -106,7 +108,7 @@ def wanted_of(arguments: Mapping[str, Any]) -> Wanted:
     """The arguments of l4lb.xdp.program, validated. Raises WantedError naming the argument."""
     sizes = Sizes(
         ring=arguments["ring_size"],
-        **{size: arguments[f"max_{size}"] for size in ("services", "pools", "backends", "flows")},
+        **{size: arguments[f"max_{size}"] for size in vars(Sizes()) if size != "ring"},
     )
     _require_sizes(sizes)
     seed = arguments["hash_seed"]
@@ -116,6 +118,9 @@ def wanted_of(arguments: Mapping[str, Any]) -> Wanted:
     least = 0 if arguments["name"] == "decap" else 1
     if not least <= gue_port <= 65535:
         raise WantedError(f"gue_port: {gue_port} is not within {least}..65535")
+    new_records = arguments["new_records"]
+    if not 0 <= new_records <= MAX_RATE:
+        raise WantedError(f"new_records: {new_records} is not within 0..{MAX_RATE} (a second)")
     interfaces = arguments["interfaces"]
     if not interfaces:
         raise WantedError("interfaces: name at least one")
@@ -141,6 +146,7 @@ def wanted_of(arguments: Mapping[str, Any]) -> Wanted:
         other_ports=arguments["other_ports"],
         echo=arguments["echo"],
         gue_port=gue_port,
+        new_records=new_records,
         addresses=tuple(_address("addresses", text) for text in arguments["addresses"]),
         sources=tuple(_prefix("sources", text) for text in arguments["sources"]),
     )

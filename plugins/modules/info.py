@@ -35,6 +35,7 @@ options:
       - pools
       - backends
       - flow_tables
+      - guards
       - memory
       - steering
       - fingerprint
@@ -98,7 +99,8 @@ verdicts:
   sample: {sent: {packets: 12000, bytes: 960000}}
 services:
   description:
-    - Services with their counters. C(opens) are those of the packets that open a TCP connection.
+    - Services with their counters. C(opens) are those of the packets that open a connection.
+      C(not_allowed) and C(limited) are packets that the service's guards dropped.
   returned: unless O(gather) leaves it out
   type: list
   elements: dict
@@ -111,6 +113,8 @@ services:
       packets: 900
       bytes: 72000
       opens: 80
+      not_allowed: 0
+      limited: 0
 pools:
   description:
     - Pools by name. C(backends) counts them by state, C(tracked_slots) are those that changed and
@@ -148,6 +152,17 @@ flow_tables:
   returned: unless O(gather) leaves it out
   type: dict
   sample: {ipv4: {entries: 1200, size: 1000000}, ipv6: {entries: 0, size: 1000000}}
+guards:
+  description:
+    - How many prefixes are denied, with a value by which lists are told apart, and allowed by
+      services, and the limits of new flows, for services that have any. C(unrecorded) are packets
+      whose flow was not recorded, because new_records of M(l4lb.xdp.program) had been.
+  returned: unless O(gather) leaves it out
+  type: dict
+  sample:
+    deny: {prefixes: 2, digest: 6b1d0f5c9a3e7d2484c1f0b9a8e7d6c5}
+    services: {web: {new_flows: 10000, allow: 0}}
+    unrecorded: 0
 memory:
   description: Bytes of the kernel's memory in the maps, by its own account; C(rings) are all rings.
   returned: unless O(gather) leaves it out

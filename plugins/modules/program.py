@@ -12,8 +12,8 @@ description:
   - Compiles the program with bcc, proves it on packets that are nobody's, and attaches it to
     interfaces, replacing a former version of itself without a gap.
   - Maps are pinned and outlive the program, so flows and rings survive a replacement. Their sizes
-    (O(ring_size), O(max_services), O(max_pools), O(max_backends), O(max_flows)) are only for
-    O(name=balancer).
+    (O(ring_size), O(max_services), O(max_pools), O(max_backends), O(max_flows), O(max_deny),
+    O(max_allow)) are only for O(name=balancer).
   - What was attached is remembered in O(state_dir), from where C(l4lb-restore.service) brings it
     back at boot.
 author:
@@ -115,6 +115,13 @@ options:
         being none.
     type: int
     default: 6080
+  new_records:
+    description:
+      - How many flows the flow tables take on in a second, on the whole node; V(0) is no limit. A
+        flow above it is sent as one that is older than the last change of its slot.
+      - Only for O(name=balancer).
+    type: int
+    default: 0
   addresses:
     description: Addresses of the real server at which tunnels end. Only for O(name=decap).
     type: list
@@ -200,6 +207,7 @@ SPEC = {
     "other_ports": {"choices": ["drop", "pass"], "default": "drop"},
     "echo": {"choices": ["answer", "forward", "pass"], "default": "answer"},
     "gue_port": {"type": "int", "default": 6080},
+    "new_records": {"type": "int", "default": 0},
     "addresses": {"type": "list", "elements": "str", "default": []},
     "sources": {"type": "list", "elements": "str", "default": []},
     **PATHS,

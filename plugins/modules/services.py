@@ -55,12 +55,21 @@ options:
   services:
     description:
       - Services, each a mapping with C(name), C(address), C(port) (C(0) is any), C(protocol)
-        (C(tcp), C(udp) or C(sctp)) and C(pool).
+        (C(tcp), C(udp) or C(sctp)) and C(pool), and as options C(allow) (prefixes of the clients
+        that may come in; left out, all may) and C(new_flows) (how many connections may open a
+        second on a node, by TCP SYN or SCTP INIT; V(0) is no limit).
       - One with C(state=absent) is removed; its C(name) says which, or, where it has none, its
         C(address), C(protocol) and C(port).
       - Required unless O(state=settled).
     type: list
     elements: dict
+  deny:
+    description:
+      - Prefixes, of both families, from which no service takes a packet. The list is the whole one,
+        whatever O(purge) says. An address alone is a prefix, too.
+      - Without this option it stays as it is.
+    type: list
+    elements: str
   state:
     description:
       - With V(present) pools and services are brought to what is given.
@@ -114,6 +123,12 @@ EXAMPLES = r"""
     services: "{{ l4lb_services }}"
     purge: true
     max_moved: 10
+
+- name: Let nobody in from two networks
+  l4lb.xdp.services:
+    pools: {}
+    services: []
+    deny: [198.51.100.0/24, "2001:db8:bad::/48"]
 
 - name: Let slots forget changes that are over
   l4lb.xdp.services:
@@ -188,6 +203,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._settle import settle_nod
 SPEC = {
     "pools": {"type": "dict"},
     "services": {"type": "list", "elements": "dict"},
+    "deny": {"type": "list", "elements": "str"},
     "state": {"type": "str", "choices": ["present", "settled"], "default": "present"},
     "purge": {"type": "bool", "default": False},
     "max_moved": {"type": "float", "default": 100},
@@ -217,6 +233,7 @@ def main() -> None:
             module.check_mode,
             given["max_moved"],
             compared=given["steering"],
+            deny=given["deny"],
         )
 
     finish(module, work, "pools and services")

@@ -51,8 +51,9 @@ options:
         verdicts (V(drop -> pass)), or both (V(echo: drop -> tx)).
       - The kinds are V(ack), V(syn), V(syn, ack), V(fin), V(udp), V(init), V(sctp), V(options),
         V(vlan), V(full size), V(fragments), V(icmp error), V(echo), V(neighbour solicitation),
-        V(lone fragment), V(lone icmp error), V(unserved port), V(unserved protocol), V(malformed),
-        V(foreign); the verdicts V(aborted), V(drop), V(pass), V(tx), V(redirect).
+        V(lone fragment), V(lone icmp error), V(unserved port), V(unserved protocol), V(denied),
+        V(not allowed), V(malformed), V(foreign); the verdicts V(aborted), V(drop), V(pass), V(tx),
+        V(redirect).
     type: list
     elements: str
     default: []

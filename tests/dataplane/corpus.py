@@ -26,14 +26,17 @@ ANY4, ANY6 = "203.0.113.11", "2001:db8:100::11"
 LINK4, LINK6 = "203.0.113.12", "2001:db8:100::12"
 GUE4, GUE6 = "203.0.113.13", "2001:db8:100::13"
 QUIC4, QUIC6 = "203.0.113.14", "2001:db8:100::14"
-VIPS = (VIP4, VIP6, ANY4, ANY6, LINK4, LINK6, GUE4, GUE6, QUIC4, QUIC6)
+GUARDED4, GUARDED6 = "203.0.113.15", "2001:db8:100::15"
+VIPS = (VIP4, VIP6, ANY4, ANY6, LINK4, LINK6, GUE4, GUE6, QUIC4, QUIC6, GUARDED4, GUARDED6)
+DENIED4, DENIED6 = "198.18.99.1", "2001:db8:99::1"
+DENY = ("198.18.99.0/24", "2001:db8:99::/48")
 NEAR, NEAR6, FAR, FAR6 = "192.0.2.71", "2001:db8:2::71", "192.0.2.130", "2001:db8:4::2"
 BACKENDS = (NEAR, NEAR6, FAR, FAR6)
 NEIGHBOUR = "192.0.2.1"
 
 
-def fleet() -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Pools and services: backends of both families, behind both interfaces."""
+def fleet() -> tuple[dict[str, Any], list[dict[str, Any]], list[str]]:
+    """Pools, services and who is denied: backends of both families, behind both interfaces."""
     pools = {
         "web": {"backends": [{"address": address} for address in BACKENDS]},
         "all": {"backends": [{"address": NEAR}, {"address": FAR6}], "tracking": "always"}
@@ -69,7 +72,14 @@ def fleet() -> tuple[dict[str, Any], list[dict[str, Any]]]:
         )
         for protocol in ("tcp", "udp", "sctp")
     ]
-    return pools, services
+    for name, address, near in (
+        ("guarded4", GUARDED4, "198.51.100.0/24"),
+        ("guarded6", GUARDED6, "2001:db8:3::/48"),
+    ):
+        guards = {"allow": [near], "new_flows": 2}
+        place = {"address": address, "port": 80, "protocol": "tcp", "pool": "web"}
+        services.append({"name": name, **place, **guards})
+    return pools, services, list(DENY)
 
 
 def _four(payload: Packet, **fields: Any) -> Packet:
@@ -123,6 +133,14 @@ _PACKETS = (
     _four(ICMP(type=3, code=2) / IP(src=VIP4, dst=CLIENT4) / SCTP(sport=80, dport=4000)),
     _six(SCTP(sport=4000, dport=80) / SCTPChunkInit(), dst=GUE6),
     _six(IPv6ExtHdrDestOpt() / SCTP(sport=4000, dport=80) / SCTPChunkData(data=b"payload")),
+    _four(TCP(sport=4000, dport=80, flags="S"), dst=GUARDED4),
+    _four(TCP(sport=4000, dport=80, flags="A"), dst=GUARDED4, src="192.0.2.250"),
+    _six(TCP(sport=4000, dport=80, flags="S"), dst=GUARDED6),
+    _six(TCP(sport=4000, dport=80, flags="A"), dst=GUARDED6, src="2001:db8:9::1"),
+    _four(UDP(sport=4000, dport=80), src=DENIED4),
+    _four(ICMP(), src=DENIED4),
+    _six(TCP(sport=4000, dport=80, flags="S"), src=DENIED6),
+    _six(ICMPv6ND_NS(tgt=VIP6), src=DENIED6),
     _four(UDP(dport=53), dst=NODE4),
     _four(TCP(dport=22), dst=NODE4),
     _six(TCP(sport=4000, dport=80, flags="S")),

@@ -28,7 +28,8 @@ def dies(act: Callable[[], object], at: int) -> bool:
             return run
 
         try:
-            _bpf.update, _bpf.delete = mortal(_bpf.update), mortal(_bpf.delete)
+            for name in ("update", "delete", "update_batch", "delete_batch"):
+                setattr(_bpf, name, mortal(getattr(_bpf, name)))
             os.fsync = mortal(os.fsync)  # the file is written by half then
             act()
         finally:

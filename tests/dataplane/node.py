@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -109,6 +110,7 @@ class Node:
     other_ports: str = "drop"
     echo: str = "answer"
     gue_port: int = 6080
+    new_records: int = 0
     loaded: _program.Loaded = field(init=False)
     tables: Tables = field(init=False)
     ingress: int = field(init=False)
@@ -138,12 +140,18 @@ class Node:
             "other_ports": self.other_ports,
             "echo": self.echo,
             "gue_port": self.gue_port,
+            "new_records": self.new_records,
         }
         return _wanted.Wanted(**{**values, **changes})
 
-    def apply(self, pools: dict[str, Any], services: list[dict[str, Any]]) -> Outcome:
+    def apply(
+        self,
+        pools: dict[str, Any],
+        services: list[dict[str, Any]],
+        deny: Sequence[str] = (),
+    ) -> Outcome:
         """As l4lb.xdp.services with purge does."""
-        return apply_fleet(parse(pools, services), self.tables, self.state_dir)
+        return apply_fleet(parse(pools, services, deny), self.tables, self.state_dir)
 
     def reset(self) -> None:
         """As if just made: no services, flows or counts."""

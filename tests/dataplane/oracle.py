@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 
-from .corpus import BACKENDS, FAR, FAR6, GUE4, GUE6, LINK4, LINK6, VIPS
+from .corpus import BACKENDS, DENIED4, DENIED6, FAR, FAR6, GUE4, GUE6, LINK4, LINK6, VIPS
 from .node import (
     FAR_MAC,
     NODE4,
@@ -40,6 +40,7 @@ def _mac(text: str) -> bytes:
     return bytes.fromhex(text.replace(":", ""))
 
 
+_DENIED = (_packed(DENIED4)[:3], _packed(DENIED6)[:6])
 _VIPS = {_packed(address) for address in VIPS}
 _BARE = {_packed(LINK4), _packed(LINK6)}
 _GUE = {_packed(GUE4), _packed(GUE6)}
@@ -59,6 +60,9 @@ def check(frame: bytes, action: int, out: bytes, passing: bool = False) -> None:
     packet = frame[link:]
     if not version or _destination(packet, version) not in _VIPS:
         _require((action, out) == (XDP_PASS, frame), "a foreign frame is not passed untouched")
+    elif _source(packet, version).startswith(_DENIED):
+        untouched = version == 6 and (action, out) == (XDP_PASS, frame)  # between neighbours
+        _require(action == XDP_DROP or untouched, "a denied source came in")
     elif action == XDP_PASS:
         _require(out == frame, "a frame is passed, but not as it came")
         _require(
@@ -111,6 +115,10 @@ def _destination(packet: bytes, version: int) -> bytes | None:
     if len(packet) < OUTER[version]:
         return None
     return packet[16:20] if version == 4 else packet[24:40]
+
+
+def _source(packet: bytes, version: int) -> bytes:
+    return packet[12:16] if version == 4 else packet[8:24]
 
 
 def _sums(header: bytes) -> bool:

@@ -44,7 +44,8 @@ def fleet(tracked: tuple[int, ...] = (), identity: str = "five_tuple") -> Fleet:
     marks = array("I", (int(number in tracked) for number in range(251)))
     slots = Slots(array("H", [1] * 251), array("H", [0] * 251), marks)
     identities = {service.pool: identity for service in SERVICES.values()}
-    return Fleet(SERVICES, lambda _pool: slots, 7, MAC, 1500, identities)
+    guards = ("192.0.2.0/24", "2001:db8::/32"), {0}
+    return Fleet(SERVICES, lambda _pool: slots, 7, MAC, 1500, identities, *guards)
 
 
 def of(kind: str, found: list[Case]) -> list[Case]:
@@ -78,7 +79,7 @@ def test_clients_are_of_the_networks_for_benchmarks() -> None:
         for raw in case.frames:
             packet = Ether(raw)
             for layer, prefixes in ((IP, ("198.18.", "198.19.")), (IPv6, ("2001:2::",))):
-                if layer in packet and case.kind not in ("malformed", "foreign"):
+                if layer in packet and case.kind not in ("malformed", "foreign", "denied"):
                     assert packet[layer].src.startswith(prefixes), case
 
 

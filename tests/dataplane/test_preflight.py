@@ -44,6 +44,8 @@ def arguments(pins: Path, *backends: str, **changes: Any) -> dict[str, Any]:
         "max_pools": SIZES.pools,
         "max_backends": SIZES.backends,
         "max_flows": SIZES.flows,
+        "max_deny": SIZES.deny,
+        "max_allow": SIZES.allow,
         "source_ipv4": NODE4,
         "source_ipv6": NODE6,
         "pools": {"web": {"backends": [{"address": address} for address in backends or (NEAR4,)]}},
@@ -288,7 +290,8 @@ def test_estimate_of_memory_follows_the_schema_and_the_kernel(node: Node) -> Non
         entries = getattr(node.sizes, size)
         assert (info.key_size, info.value_size, info.max_entries) == (key, value, entries), name
     small = {"balancer", "schema", "settings", "verdicts", "fragments", "budgets"}
-    small |= {"address_filter", "tracing", "trace_lost", "trace_events"}
+    small |= {"address_filter", "tracing", "trace_lost", "trace_events", "record_states"}
+    small |= {"deny4", "deny6", "allow4", "allow6"}  # as large as what is in them
     known = {*memory.MAPS, *small}
     assert {path.name for path in node.pins.iterdir() if "." not in path.name} <= known
     slack = memory.MAP_OVERHEAD * len(memory.MAPS)

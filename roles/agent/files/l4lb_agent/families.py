@@ -53,10 +53,10 @@ METRICS: Mapping[str, Metric] = {
     "l4lb_packets_total": _counter(
         "Packets that came in by a balancing interface, by what became of them.",
         "verdict",
-        "verdicts, about 15",
+        "verdicts, about 20",
     ),
     "l4lb_bytes_total": _counter(
-        "Bytes of the same packets, as their IP headers say.", "verdict", "verdicts, about 15"
+        "Bytes of the same packets, as their IP headers say.", "verdict", "verdicts, about 20"
     ),
     "l4lb_service_packets_total": _counter(
         "Packets sent on to backends of the service.", "service", _SERVICES
@@ -68,6 +68,11 @@ METRICS: Mapping[str, Metric] = {
         "Packets sent on that open a connection (TCP SYN, SCTP INIT), those sent again included.",
         "service",
         _SERVICES,
+    ),
+    "l4lb_service_refused_packets_total": _counter(
+        "Packets that guards of the service dropped: not_allowed, limited.",
+        "service reason",
+        "services with guards x 2",
     ),
     "l4lb_backend_packets_total": _counter(
         "Packets sent on to the backend.", "pool backend", _BACKENDS
@@ -123,6 +128,9 @@ METRICS: Mapping[str, Metric] = {
         "Flows recorded; the count may be some seconds old.", "family", "2"
     ),
     "l4lb_flow_table_size": _gauge("Flows for which there is room.", "family", "2"),
+    "l4lb_flows_unrecorded_total": _counter(
+        "Packets whose flow was not recorded, because as many as may be in a second had been."
+    ),
     # What is announced, and why not
     "l4lb_node_state": _gauge(
         "1 for the state that the node was told to have.", "state", "states, 3"

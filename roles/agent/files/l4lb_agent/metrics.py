@@ -21,6 +21,7 @@ from prometheus_client import registry
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _proof, _rings
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
+from ansible_collections.l4lb.xdp.plugins.module_utils._guard_tables import GuardTables
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import PINS, SOURCE
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables
 from l4lb_agent import counters, told
@@ -98,6 +99,8 @@ class Collector(registry.Collector):
         yield from _traffic("l4lb_service", {(name,): t for name, t in net.services.items()})
         opens = (((name,), t.opens) for name, t in net.services.items())
         yield family("l4lb_service_opens_total", opens)
+        yield _refused(tables, reading)
+        yield one("l4lb_flows_unrecorded_total", tables.unrecorded())
         yield _services(reading)
         few = len(reading.backends) * SERIES_A_BACKEND <= self._max_backend_series
         yield from _traffic("l4lb_backend", net.backends if few else {})
@@ -151,6 +154,19 @@ def _traffic(prefix: str, counted: Mapping[Any, Traffic]) -> Iterator[Family]:
     """prefix_packets_total and prefix_bytes_total; the keys are the labels' values."""
     for place, unit in enumerate(("packets", "bytes")):
         yield family(f"{prefix}_{unit}_total", ((key, t[place]) for key, t in counted.items()))
+
+
+def _refused(tables: Tables, reading: Reading) -> Family:
+    """Of services that have guards: proofs are counted nowhere here, no guard refuses them."""
+    guarded = GuardTables(tables).services()
+    refused = tables.guard_counters() if guarded else []
+    rows = (
+        ((service.name, reason), count)
+        for service in reading.services.values()
+        if service.id in guarded
+        for reason, count in refused[service.id].items()
+    )
+    return family("l4lb_service_refused_packets_total", rows)
 
 
 def _services(reading: Reading) -> Family:

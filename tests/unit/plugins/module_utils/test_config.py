@@ -303,7 +303,8 @@ def test_service_needs_all_its_keys(key: str) -> None:
         ({"pool": 5}, ".pool: 5 is not text"),
         (
             {"vip": "x"},
-            ": unknown key 'vip'; known are address, name, pool, port, protocol, state",
+            ": unknown key 'vip'; known are address, allow, name, new_flows, pool, port, protocol, "
+            "state",
         ),
     ],
 )

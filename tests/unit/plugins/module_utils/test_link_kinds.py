@@ -97,6 +97,9 @@ def test_interface_named_twice_is_refused() -> None:
         "max_pools": 8,
         "max_backends": 8,
         "max_flows": 8,
+        "max_deny": 8,
+        "max_allow": 8,
+        "new_records": 0,
         "hash_seed": 1,
         "gue_port": 6080,
     }

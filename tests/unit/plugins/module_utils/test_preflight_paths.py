@@ -224,6 +224,8 @@ def asked(**arguments: Any) -> _preflight.Asked:
         "max_pools": 512,
         "max_backends": 16384,
         "max_flows": 1000000,
+        "max_deny": 8,
+        "max_allow": 8,
         "source_ipv4": "192.0.2.11",
         "source_ipv6": None,
         "pools": None,

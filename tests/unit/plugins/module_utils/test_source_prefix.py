@@ -27,6 +27,9 @@ USUAL = {
     "max_pools": 8,
     "max_backends": 8,
     "max_flows": 8,
+    "max_deny": 8,
+    "max_allow": 8,
+    "new_records": 0,
     "hash_seed": 1,
     "source_ipv4": "192.0.2.11",
     "source_ipv6": "2001:db8:1::11",
@@ -34,6 +37,7 @@ USUAL = {
     "echo": "answer",
     "gue_port": 6080,
     "addresses": [],
+    "sources": [],
 }
 
 
