@@ -58,7 +58,7 @@ lab-shell: bootstrap  ## A shell on a host of the lab: make lab-shell HOST=node1
 tests := lint test-unit test-agent test-dataplane test-tunnels test-sanity test-molecule
 
 .PHONY: test
-test: bootstrap  ## Everything below but the fuzzing
+test: bootstrap  ## Everything below but the fuzzing and other kernels
 	@start=$$SECONDS took=; \
 	for part in $(tests); do \
 	    printf '\n\033[1m== make %s\033[0m\n' $$part; \
@@ -104,6 +104,11 @@ fuzz: bootstrap  ## A million mutated frames through the real program (root)
 .PHONY: test-tunnels
 test-tunnels: bootstrap  ## Debian's kernel in an emulated machine: its tunnels, bonds and VLANs, and its verifier (root)
 	$(pytest_twice) tests/uml
+
+.PHONY: test-verifier
+test-verifier: bootstrap  ## Debian 13's bcc, and the kernels of Debian 12 and 13, emulated: minutes (root)
+	@tests/verifier/packages.sh
+	$(bin)/python -m pytest tests/verifier
 
 .PHONY: test-sanity
 test-sanity: bootstrap  ## ansible-test: sanity, and the unit tests again in its environment

@@ -128,12 +128,21 @@ static __always_inline __u32 outer_length(const struct backend *backend)
 	return backend->forwarding == FORWARDING_GUE ? length + sizeof(struct udphdr) : 0;
 }
 
-/* Writes the frame's other MAC addresses; the IP packet stays as it is, its TTL too. */
+/* Writes the frame's other MAC addresses; the IP packet stays as it is, its TTL too. Nothing moves
+ * unless tags are cut off, and then as for an outer header of no length.
+ */
 static __always_inline int readdress(struct xdp_md *ctx, const struct packet *packet,
 				     const struct link *link)
 {
-	return push(ctx, link, packet->ipv6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP), 0) ? 0
-											      : -1;
+	struct ethernet *ethernet = (void *)(long)ctx->data;
+	__be16 type = packet->ipv6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP);
+
+	if (unlikely(link->cut))
+		return push(ctx, link, type, 0) ? 0 : -1;
+	if ((void *)(ethernet + 1) > (void *)(long)ctx->data_end)
+		return -1;
+	*(struct macs *)ethernet = link->macs;
+	return 0;
 }
 
 /* The outer source: the node's, or of a prefix by the flow's hash, so that whoever spreads packets by
