@@ -66,7 +66,7 @@ static __always_inline enum verdict choose(struct xdp_md *ctx, const struct curs
 	if (choice->backend)
 		choice->slot = NOBODY;
 	else
-		choice->backend = steer(packet, node, service->pool, pool, choice->slot);
+		choice->backend = steer(ctx, packet, node, service->pool, pool, choice->slot);
 	if (!choice->backend)
 		return VERDICT_DROP_NO_BACKEND;
 	if (packet->fragment == FRAGMENT_FIRST)

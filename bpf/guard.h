@@ -12,19 +12,6 @@
 #include "parse.h"
 #include "steer.h"
 
-#define PROOF 0x6c346c62 /* "l4lb" */
-
-/* Whether the node itself runs this packet to prove a service, BPF_PROG_TEST_RUN with metadata in
- * front of the frame: nothing that comes off a wire has any. It is about the way to the backend, and
- * must not fail for a source that is denied, or while the service is flooded.
- */
-static __always_inline int is_proof(struct xdp_md *ctx)
-{
-	__u32 *mark = (void *)(long)ctx->data_meta;
-
-	return (void *)(mark + 1) <= (void *)(long)ctx->data && *mark == PROOF;
-}
-
 static __always_inline int is_on(const struct settings *node, enum guard guard)
 {
 	return node->guards & 1 << guard;

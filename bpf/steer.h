@@ -22,6 +22,7 @@ struct choice {
 };
 
 #define SECOND 1000000000ULL /* ns */
+#define PROOF 0x6c346c62 /* "l4lb" */
 
 /* The next step goes on. */
 #define VERDICT_NONE VERDICT_COUNT
@@ -129,6 +130,17 @@ static __always_inline __u32 steer_unknown(const struct packet *packet, const st
 	return lives(slot->previous) ? slot->previous : slot->current;
 }
 
+/* Whether the node itself runs this packet to prove a service, BPF_PROG_TEST_RUN with metadata in
+ * front of the frame: nothing that comes off a wire has any. It is about the way to the backend, and
+ * must not fail for a source that is denied, or while the service or the flow table is flooded.
+ */
+static __always_inline int is_proof(struct xdp_md *ctx)
+{
+	__u32 *mark = (void *)(long)ctx->data_meta;
+
+	return (void *)(mark + 1) <= (void *)(long)ctx->data && *mark == PROOF;
+}
+
 /* Takes one of what comes at most every `interval` ns; a second's worth may come at once. `due` is
  * when nothing of that will be owed any more: for a rate, one number and no division.
  */
@@ -147,19 +159,22 @@ static __always_inline int take_token(__u64 *due, __u64 interval)
 /* Whether the flow may be recorded: more than so many new records a second fill the table with what a
  * flood brings. One that has a record may always have another in its place.
  */
-static __always_inline int may_record(const struct packet *packet, const struct settings *node)
+static __always_inline int may_record(struct xdp_md *ctx, const struct packet *packet,
+				      const struct settings *node)
 {
 	__u32 zero = 0;
 	struct record_state *state = record_states.lookup(&zero);
 
-	if (!state || find_flow(packet) || take_token(&state->due, node->record_interval))
+	if (!state || is_proof(ctx) || find_flow(packet) ||
+	    take_token(&state->due, node->record_interval))
 		return 1;
 	state->refused++;
 	return 0;
 }
 
-static __always_inline __u32 steer_tracked(const struct packet *packet, const struct settings *node,
-					   const struct pool *pool, const struct slot *slot)
+static __always_inline __u32 steer_tracked(struct xdp_md *ctx, const struct packet *packet,
+					   const struct settings *node, const struct pool *pool,
+					   const struct slot *slot)
 {
 	__u32 now = now_tick();
 	__u32 backend;
@@ -176,7 +191,7 @@ static __always_inline __u32 steer_tracked(const struct packet *packet, const st
 	if (!backend || packet->error)
 		return backend;
 	/* Not known, its next packets will count as older than the change: so does this one. */
-	if (unlikely(node->record_interval) && !may_record(packet, node))
+	if (unlikely(node->record_interval) && !may_record(ctx, packet, node))
 		return packet->opens && lives(slot->previous) ? slot->previous : backend;
 	record_flow(packet, backend, now);
 	return backend;
@@ -189,8 +204,9 @@ static __always_inline __u32 slot_of(__u64 hash)
 }
 
 /* The index of the packet's backend, 0 when there is none; `index` is the slot. */
-static __always_inline __u32 steer(const struct packet *packet, const struct settings *node,
-				   __u32 pool_id, const struct pool *pool, __u32 index)
+static __always_inline __u32 steer(struct xdp_md *ctx, const struct packet *packet,
+				   const struct settings *node, __u32 pool_id,
+				   const struct pool *pool, __u32 index)
 {
 	void *ring = rings.lookup(&pool_id);
 	struct slot *slot;
@@ -204,7 +220,7 @@ static __always_inline __u32 steer(const struct packet *packet, const struct set
 		return slot->current;
 	if (!slot->tracked && pool->tracking == TRACKING_ADAPTIVE)
 		return slot->current;
-	return steer_tracked(packet, node, pool, slot);
+	return steer_tracked(ctx, packet, node, pool, slot);
 }
 
 #endif

@@ -35,7 +35,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._schema import Sizes
 from ansible_collections.l4lb.xdp.plugins.module_utils._upgrade_compare import Comparer
 
 from .expect import REAL4, judge
-from .flows import syn
+from .flows import A, B, syn
 from .mortal import dies
 from .node import CLIENT4, CLIENT6, NODE_MAC, SOURCE, VIP4, VIP6, Node, from_client, interface
 from .test_explain import check, explainer
@@ -337,3 +337,25 @@ def test_records_limit_survives_what_services_write(make_node: Callable[..., Nod
     assert not _program.prepare(node.wanted(), dry=True).changed
     assert _program.prepare(node.wanted(new_records=7)).changed
     assert held(node).on == {"deny"}
+
+
+@pytest.mark.usefixtures("one_cpu")
+def test_proof_holds_while_no_record_is_to_be_had(make_node: Callable[..., Node]) -> None:
+    """In slots that have changed, with a flood that took all records of this second."""
+    node = make_node(new_records=1)
+    a, b = {"address": A}, {"address": B}
+    pools = {"web": {"backends": [a]}}
+    node.apply(pools, [WEB])
+    pools = {"web": {"backends": [{**a, "state": "draining"}, b]}}
+    node.apply(pools, [WEB])
+    table = node.tables.table("record_states")
+    cpus = table[0]
+    for cpu in cpus:
+        cpu.due = time.monotonic_ns() + 3_600_000_000_000
+    table[0] = cpus
+    prover = Prover(node.tables, SOURCE, node.pins)
+    prover.open(os.dup(node.loaded.fd), "eth0", interface("eth0"))
+    try:
+        assert prover.prove(ServiceKey(VIP4, 80, "tcp")) is None
+    finally:
+        prover.close()
