@@ -68,7 +68,8 @@ def hold(
     that did not come to its end, empty if there is none.
 
     With dry nothing is taken, and a warning names whoever has it. A host where nothing was ever
-    installed has nothing to be kept from. Raises FleetLockError.
+    installed has nothing to be kept from; one that this run has installed meanwhile, where there is
+    no file yet, gets its lock when it is renewed. Raises FleetLockError.
     """
     if not state_dir.is_dir():
         return Outcome(False, data={"lock": Held().told(), "left": ""})
@@ -84,7 +85,7 @@ def hold(
                     warnings.append(_busy(held, request.renew))
             else:
                 warnings.append(f"the lock was taken from {_who(held)}")
-        elif request.renew and not mine and not dry:
+        elif request.renew and not mine and not dry and (state_dir / FLEET_FILE).exists():
             raise FleetLockError(
                 "the lock of this run ended meanwhile, and others may have changed the fleet: "
                 "nothing more was done. Run again; a longer l4lb_lock_seconds keeps it"

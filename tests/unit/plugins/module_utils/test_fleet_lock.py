@@ -99,6 +99,18 @@ def test_host_where_nothing_is_installed_stays_untouched(tmp_path: Path) -> None
     assert not state.exists()
 
 
+def test_host_that_this_run_has_installed_meanwhile_gets_its_lock(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    hold(ALICE, state)
+    state.mkdir()
+    assert hold(Request("run-a", "alice@one", renew=True), state).changed
+    with pytest.raises(FleetLockError, match="alice@one"):
+        hold(BOB, state)
+    assert free("run-a", True, state).changed
+    with pytest.raises(FleetLockError, match="ended meanwhile"):
+        hold(Request("run-c", renew=True), state)
+
+
 @pytest.mark.parametrize("text", ['{"run": 1}', '{"who": "me"}', "[]", '{"until": "now"}', "{"])
 def test_foreign_file_is_refused_with_a_remedy(tmp_path: Path, text: str) -> None:
     (tmp_path / _fleet_lock.FLEET_FILE).write_text(text)
