@@ -47,9 +47,12 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._lock import writer
 from ansible_collections.l4lb.xdp.plugins.module_utils._outcome import Outcome, lacking
 from ansible_collections.l4lb.xdp.plugins.module_utils._program import Attachment, Loaded
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import (
+    LAYOUT,
     SchemaError,
     Sizes,
+    other_layout,
     pinned_sizes,
+    schema,
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables, now_tick
 from ansible_collections.l4lb.xdp.plugins.module_utils._wanted import Wanted
@@ -330,10 +333,14 @@ def merged(last: Mapping[str, Any] | None, change: Change) -> Fleet:
 
 
 def open_tables(pins: Path, source: Path, dry: bool) -> Tables | None:
-    """The node's tables; None when dry and there are none yet."""
+    """The node's tables; None when dry and there are none yet, or those of another release."""
     try:
         if dry and pinned_sizes(pins, source) is None:
             return None
+        if schema(source).version != LAYOUT:
+            if dry:
+                return None
+            raise SchemaError(other_layout(source))
     except SchemaError:
         if (pins / "schema").exists():
             raise
@@ -347,7 +354,7 @@ def _on_an_empty_node(fleet: Fleet, last: Any) -> Outcome:
     guarded = _guards_of(fleet, plan, actual, None)
     changed = plan.changed or bool(guarded.writes) or last != fleet.as_dict()
     outcome = _services_outcome(plan, guarded, fleet, changed, [])
-    outcome.warnings = ["the balancer is not prepared yet: compared with an empty node"]
+    outcome.warnings = ["not prepared yet by this release: compared with an empty node"]
     return outcome
 
 

@@ -43,6 +43,8 @@ _INCLUDE = re.compile(r'\s*#include "([^"]+)"')
 _ENUM = re.compile(r"\benum (\w+) \{(.*?)\};", re.DOTALL)
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _PIN = re.compile(r'PINS "/(\w+)"')
+LAYOUT = 4
+"""SCHEMA_VERSION of the maps.h that this library is written for."""
 _VERSION = re.compile(r"^#define SCHEMA_VERSION (\d+)$", re.MULTILINE)
 
 
@@ -91,6 +93,17 @@ def schema(source: Path) -> Schema:
         words = [word.strip() for word in body.split(",") if word.strip()]
         enums[name] = tuple(word.lower()[len(name) + 1 :] for word in words)
     return Schema(int(version[1]), enums)
+
+
+def other_layout(source: Path) -> str:
+    """Why these modules do not manage a node whose release has maps of another layout, and what to
+    do.
+    """
+    return (
+        f"the release on this node ({source}) has maps of layout {schema(source).version}, and "
+        f"these modules know {LAYOUT}: bring it to this release with l4lb.xdp.upgrade "
+        "(l4lb_relayout=true), or run the release that it has"
+    )
 
 
 def _read(path: Path) -> str:

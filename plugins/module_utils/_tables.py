@@ -35,9 +35,11 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._schema import (
     CLOCK_MONOTONIC_COARSE,
     PINS,
     SOURCE,
+    SchemaError,
     Sizes,
     check_pins,
     compile_unit,
+    other_layout,
     prepared_sizes,
     schema,
 )
@@ -61,7 +63,10 @@ class Tables:
 
     def table(self, name: str) -> Any:
         """bcc's table of a map: its Key, its Leaf, its map_fd."""
-        return self._maps[name.encode()]
+        try:
+            return self._maps[name.encode()]
+        except KeyError:
+            raise SchemaError(other_layout(self.source)) from None
 
     # --- reading ---
 
