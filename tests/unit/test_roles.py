@@ -147,7 +147,8 @@ def test_what_others_run_of_a_role_is_an_entry_point() -> None:
 # Ansible's own variables; facts are not among them but in ansible_facts.
 MAGIC = set(
     "ansible_check_mode ansible_collections ansible_connection ansible_diff_mode ansible_facts"
-    " ansible_failed_result ansible_failed_task ansible_host ansible_index_var ansible_limit"
+    " ansible_become ansible_failed_result ansible_failed_task ansible_host ansible_index_var"
+    " ansible_limit"
     " ansible_loop ansible_loop_var ansible_managed ansible_play_batch ansible_play_hosts"
     " ansible_play_hosts_all ansible_play_name ansible_playbook_python ansible_python_interpreter"
     " ansible_run_tags ansible_skip_tags ansible_user ansible_verbosity ansible_version".split()
