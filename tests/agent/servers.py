@@ -22,7 +22,7 @@ from pyroute2 import IPRoute
 
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import parse
 from ansible_collections.l4lb.xdp.plugins.module_utils._config_health import HealthCheck
-from l4lb_agent.checks import Answer, Subject, Target, ask
+from l4lb_agent.checks import Answer, Subject, Target, ask, command
 
 CLONE_NEWNET = 0x40000000
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -39,7 +39,13 @@ def subject_of(check: HealthCheck, *targets: Target, backend: str = "192.0.2.71"
 
 
 async def asked(check: HealthCheck, target: Target) -> Answer:
-    return await ask(subject_of(check, target), target)
+    answer = await ask(subject_of(check, target), target)
+    # A program that was killed is reaped by the loop that asked, which may end with this.
+    loop = asyncio.get_running_loop()
+    gone = [run.gone for who, run in command._killed.items() if who[0] is loop]
+    if gone:
+        await asyncio.wait(gone, timeout=10)
+    return answer
 
 
 def answer_of(check: HealthCheck, target: Target) -> Answer:
