@@ -48,7 +48,7 @@ def ensure_next() -> tuple[Path, Kernel]:
 
 def ensure_kernel() -> Kernel:
     """The kernel of this machine's own Debian, unpacked and not installed."""
-    depends = _run("apt-cache", "--no-all-versions", "depends", "linux-image-amd64")
+    depends = _run("apt-cache", "depends", "linux-image-amd64")
     (name,) = (line.split()[-1] for line in depends.splitlines() if "Depends:" in line)
     tree = CACHE / name
     if not tree.is_dir():
