@@ -240,8 +240,8 @@ def _fingerprint(node: Node) -> str:
 
 
 def _steering(node: Node) -> str:
-    """One value over seed, ring size, and what every service's slots point to: nodes that share it
-    send a new flow to the same backend, whatever program they run.
+    """One value over seed, ring size, and what every service's slots and QUIC's server ids point
+    to: nodes that share it send a new flow to the same backend, whatever program they run.
 
     Backends count by address, so nodes with different histories agree.
     """
@@ -268,6 +268,10 @@ def steering_after(plan: Plan, tables: Tables) -> tuple[str, str]:
         {**pools, **plan.pools},
         {**actual.backends, **plan.backends},
         actual.sizes,
+        server_ids={
+            **{key: i for key, i in actual.server_ids.items() if key not in plan.gone_server_ids},
+            **plan.server_ids,
+        },
     )
     after = {index: content for index, content in before.items() if index in then.pools}
     for index, slots in plan.rings.items():
@@ -286,8 +290,17 @@ def _steered(tables: Tables, actual: Actual, contents: Mapping[int, bytes]) -> s
         (pool.name, pool.identity, contents[index].hex() if index in contents else "")
         for index, pool in actual.pools.items()
     )
+    connections = sorted(
+        (
+            name(pool),
+            str(actual.pools[pool].quic) if pool in actual.pools else "",
+            server_id,
+            actual.backends[index].address if index in actual.backends else "",
+        )
+        for (pool, server_id), index in actual.server_ids.items()
+    )
     head = [tables.settings()["hash_seed"], actual.sizes.ring]
-    return _digest(json.dumps([head, services, rings]).encode()).hex()
+    return _digest(json.dumps([head, services, rings, connections]).encode()).hex()
 
 
 def _content(current: array[int], backends: dict[int, BackendEntry]) -> bytes:

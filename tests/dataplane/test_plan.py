@@ -315,12 +315,21 @@ def fingerprint(node: Node) -> str:
     return str(_info.info(node.pins, SOURCE)["fingerprint"])
 
 
+def quic(server_ids: tuple[tuple[str, int], ...]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A pool of QUIC servers, and a service of it."""
+    backends = [{"address": address, "server_id": number} for address, number in server_ids]
+    pool = {"backends": backends, "quic": {"server_id_length": 2}}
+    return {"web": pool}, [{**SERVICE, "protocol": "udp"}]
+
+
 def test_steering_after_a_change_is_told_before_it(node: Node) -> None:
     node.apply(BASE, [SERVICE, {**SERVICE, "name": "tls", "port": 443, "pool": "other"}])
     changes = [
         ({**BASE, "web": {"backends": members(A, B)}}, [SERVICE]),  # ring, service, pool
         ({"web": {"backends": members(A, B), "identity": "source_address"}}, [SERVICE]),
         ({"web": BASE["web"], "new": {"backends": members(C)}}, [{**SERVICE, "pool": "new"}]),
+        quic(((A, 1), (B, 2))),
+        quic(((A, 2), (B, 1))),  # connections go elsewhere, the ring stays
     ]
     for pools, services in changes:
         told = []
