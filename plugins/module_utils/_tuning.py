@@ -210,6 +210,8 @@ def _write(step: Step) -> bool:
 def _reason(error: OSError) -> str:
     if error.errno in (errno.EOPNOTSUPP, errno.ENOENT, errno.ENOTTY):
         return "its driver does not have it"
+    if error.errno == errno.EROFS:
+        return "/sys cannot be written to, as in a container"
     if error.errno == errno.EPERM:
         return "the kernel refuses; this must run as root (become: true)"
     return f"the driver refuses ({os.strerror(error.errno) if error.errno else error})"
