@@ -30,6 +30,15 @@ EVERY_EIGHTH: Change = (
 )
 """A mistake that no golden packet shows: it spares their clients."""
 
+LOSSY: Change = (
+    "balancer.c",
+    EVERY_EIGHTH[1],
+    EVERY_EIGHTH[2].replace(
+        "!(packet->source_port & bpf_htons(7))", "!(bpf_get_prandom_u32() & 7)"
+    ),
+)
+"""The same, of every flow."""
+
 
 def make(sources: Path, change: Change) -> None:
     """Makes the change in a copy of the sources. Raises ValueError when they lack its text."""

@@ -102,6 +102,9 @@ class Lifecycle(Stage[Scenario, Result]):
                 act(run, scenario)
         finally:
             scenario.mends(run)
+            if run.result.wrong and not scenario.bare:
+                step("whatever it left: site")
+                run.play("site")
 
 
 if __name__ == "__main__":

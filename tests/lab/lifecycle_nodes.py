@@ -85,6 +85,8 @@ def broken(name: str) -> Scenario:
         before = view.look(run.stage.addresses)
         scenario.breaks()
         took = run.watch(lambda now: scenario.noticed(before, now), scenario.sign, MENDED)
+        soon = took <= scenario.within or not run.stage.strict
+        run.check(soon, f"not within {scenario.within:.0f} s: {scenario.sign}")
         run.shows(f"{scenario.sign} after {took:.1f} s")
         scenario.mends()
         run.well()
