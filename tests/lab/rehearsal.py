@@ -89,7 +89,7 @@ class Run:
         locked = () if self.ended else BREAK_LOCK
         self.ended = False
         played = fleet.attempt(inventory, playbook, *options, *locked, log=log, root=root)
-        self.ended = True
+        self.ended = bool(refused) or not played.failed
         said = " ".join(played.output.split())
         step(f"play: {played.seconds:.0f} s, {'failed' if played.failed else 'done'}, {log}")
         if played.failed and not refused:
