@@ -154,7 +154,8 @@ def _refused(fleet: Fleet, key: ServiceKey, service: ServiceEntry) -> Iterator[C
         source = packed(min(same).partition("/")[0])
         kinds["denied"] = _flow(key, 0)._replace(source=source)
     for kind, flow in kinds.items():
-        plain = next(_kinds(flow, fleet.mtu, all_of_them=False))[1][0]
+        made = [packets for _kind, packets in _kinds(flow, fleet.mtu, all_of_them=False)]
+        plain = made[0][0]
         about = f"{key.protocol} {_ends(flow)} (service {service.name})"
         yield Case(kind, about, (frames.ethernet(fleet.mac, plain),), flow, marked=False)
 

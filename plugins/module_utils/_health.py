@@ -156,6 +156,8 @@ def _weighed(backend: Backend, health: Health | None) -> Backend:
 def down(healths: Mapping[Key, Health]) -> frozenset[Key]: ...
 @overload
 def down(healths: None) -> None: ...
+
+
 def down(healths: Mapping[Key, Health] | None) -> frozenset[Key] | None:
     """Those that are down, as `_plan.make` takes it."""
     if healths is None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -102,6 +102,14 @@ def load(web: int, echo: int, direct: str = "") -> Iterator[Loaded]:
             process.terminate()
 
 
+@contextmanager
+def loaded_server() -> Iterator[tuple[subprocess.Popen[str], Loaded]]:
+    """A server's process, and a load on it."""
+    with ExitStack() as stack:
+        serving, web, echo = stack.enter_context(server())
+        yield serving, stack.enter_context(load(web, echo))
+
+
 def pause(process: subprocess.Popen[str]) -> None:
     os.kill(process.pid, signal.SIGSTOP)
     time.sleep(PAUSE)
@@ -109,14 +117,14 @@ def pause(process: subprocess.Popen[str]) -> None:
 
 
 def test_a_server_that_pauses_is_a_gap() -> None:
-    with server() as (serving, web, echo), load(web, echo) as loaded:
+    with loaded_server() as (serving, loaded):
         pause(serving)
         loaded.beats(4)
     assert any(float(str(gap["seconds"])) > 0.5 * PAUSE for gap in loaded.told("gap"))
 
 
 def test_a_load_that_did_not_run_is_none() -> None:
-    with server() as (_serving, web, echo), load(web, echo) as loaded:
+    with loaded_server() as (_serving, loaded):
         before = len(loaded.told("gap"))
         pause(loaded.process)
         loaded.beats(4)
@@ -149,7 +157,7 @@ def test_what_is_late_at_another_time_is_not() -> None:
 
 
 def test_connections_are_left_when_it_is_told_to() -> None:
-    with server() as (_serving, web, echo), load(web, echo) as loaded:
+    with loaded_server() as (_serving, loaded):
         assert loaded.process.stdin
         loaded.process.stdin.write("leave real1\n")
         loaded.process.stdin.flush()

@@ -26,9 +26,9 @@ BOUNCE = """
 BPF_ARRAY(ingress, u32, 1);
 int bounce(struct xdp_md *ctx)
 {
-	u32 zero = 0, index = ctx->ingress_ifindex;
-	ingress.update(&zero, &index);
-	return bpf_redirect(BOND, 0);
+    u32 zero = 0, index = ctx->ingress_ifindex;
+    ingress.update(&zero, &index);
+    return bpf_redirect(BOND, 0);
 }
 """
 

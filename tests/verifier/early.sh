@@ -1,4 +1,3 @@
-#!/bin/busybox sh
 # shellcheck shell=dash
 # SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
 # SPDX-License-Identifier: GPL-3.0-or-later

@@ -126,7 +126,7 @@ def _initramfs(kernel: Kernel) -> Iterator[bytes]:
     for directory in ("bin", "dev", "modules", "proc", "root"):
         yield _entry(directory, 0o40755)
     yield _entry("bin/busybox", 0o100755, Path(busybox).read_bytes())
-    yield _entry("init", 0o100755, (HERE / "early.sh").read_bytes())
+    yield _entry("init", 0o100755, b"#!/bin/busybox sh\n" + (HERE / "early.sh").read_bytes())
     for number, path in enumerate(_needed(kernel.modules)):
         content = path.read_bytes()
         if path.suffix == ".xz":
