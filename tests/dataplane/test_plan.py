@@ -23,6 +23,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils import (
     _apply,
     _info,
     _plan,
+    _schema,
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import ConfigError, Fleet, parse
 from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import flow_hash, slot
@@ -343,6 +344,22 @@ def test_steering_after_a_change_is_told_before_it(node: Node) -> None:
         assert told[2] == {"before": told[0]["after"], "after": told[0]["after"]}
         seen = _info.info(node.pins, SOURCE, ["steering"])["steering"]
         assert seen == told[0]["after"]
+
+
+def test_node_of_another_layout_is_planned_for_and_not_written(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.apply(BASE, [SERVICE])
+    before = steering(node)
+    for module in (_apply, _schema):
+        monkeypatch.setattr(module, "LAYOUT", 99)
+    args = {"web": {"backends": members(C)}}, [SERVICE], True, node.pins, SOURCE, node.state_dir
+    planned = _apply.apply_services(*args, dry=True, compared=True)
+    assert "by this release" in planned.warnings[0]
+    assert "steering" not in planned.data["plan"]
+    with pytest.raises(_schema.SchemaError, match=r"these modules know 99: .*l4lb\.xdp\.upgrade"):
+        _apply.apply_services(*args)
+    assert steering(node) == before
 
 
 def test_node_that_lost_its_file_keeps_what_is_not_named(make_node: Callable[..., Node]) -> None:
