@@ -20,9 +20,9 @@
 static __always_inline int may_be_ours(const struct packet *packet)
 {
 	const __be32 *to = packet->destination;
+	/* What differs most where it spreads best: low. */
 	__u64 high = le_word(to[0]) | le_word(to[1]) << 32;
-	__u64 low = le_word(to[3]) | le_word(to[2])
-					     << 32; /* what differs most where it spreads best */
+	__u64 low = le_word(to[3]) | le_word(to[2]) << 32;
 	__u64 hash = high * HASH_MULTIPLIER + low * FILTER_MULTIPLIER;
 	__u32 bit = ((hash ^ hash << 32) >> 32) * FILTER_BITS >> 32; /* both halves */
 	__u32 index = bit / 64;

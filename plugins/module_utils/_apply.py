@@ -257,7 +257,7 @@ def apply_fleet(
     plan = _plan.make(effective, actual, tables.ring, tables.named_by_flows, now, down)
     guards, guarded = GuardTables(tables), _guards_of(effective, plan, actual, tables)
     _predict.require_at_most(max_moved, plan.pool_shares, plan.service_shares)
-    steering = _info.steering_after(plan, tables) if compared else None
+    steering = _info.steering_after(plan, actual, tables) if compared else None
     if not dry:
         if plan.gone_addresses and withdraw:
             withdraw(plan.gone_addresses)

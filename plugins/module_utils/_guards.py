@@ -41,7 +41,7 @@ class ServiceGuard:
 OPEN = ServiceGuard()
 
 PROOF = (0x6C346C62).to_bytes(4, sys.byteorder)
-"""The metadata of a frame that no guard refuses: PROOF of bpf/guard.h."""
+"""The metadata of a frame that no guard refuses: PROOF of bpf/steer.h."""
 
 
 @dataclass(frozen=True)

@@ -252,9 +252,11 @@ def _steering(node: Node) -> str:
     )
 
 
-def steering_after(plan: Plan, tables: Tables) -> tuple[str, str]:
-    """What `steering` is now, and what it is once this plan was applied to these tables."""
-    actual = tables.actual()
+def steering_after(plan: Plan, actual: Actual, tables: Tables) -> tuple[str, str]:
+    """What `steering` is now, and what it is once this plan was applied to these tables.
+
+    actual: what the plan was made for.
+    """
     live = {index: tables.ring(index) for index in actual.pools}
     before = {
         index: _content(slots.current, actual.backends)

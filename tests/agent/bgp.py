@@ -23,7 +23,8 @@ from typing import Any
 
 from pyroute2 import NetNS, netns
 
-ROOT = Path(__file__).parents[2]
+from .playing import ON_THIS_HOST, ROOT, played
+
 LAB = ROOT / "tests/lab"
 V4, OTHER4, V6 = "203.0.113.10", "203.0.113.11", "2001:db8:100::10"
 PATIENCE = 20.0
@@ -66,16 +67,7 @@ def render(directory: Path, **variables: Any) -> Path:
     }
     play = directory / "play.yml"
     play.write_text(_PLAY.format(root=ROOT, to=directory))
-    subprocess.run(
-        [
-            Path(sys.executable).with_name("ansible-playbook"),
-            *("-i", "localhost,", "-c", "local", "-e", json.dumps(values), str(play)),
-        ],
-        check=True,
-        cwd=ROOT,
-        capture_output=True,
-        env={**os.environ, "LC_ALL": "C.UTF-8"},
-    )
+    played(*ON_THIS_HOST, "-e", json.dumps(values), str(play))
     return directory / "bird.conf"
 
 

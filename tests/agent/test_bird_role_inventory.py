@@ -5,15 +5,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .bgp import ROOT
+from .playing import played
 
 _PLAY = """
 - hosts: all
@@ -93,23 +90,7 @@ def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
     inventory, play = directory / "hosts.json", directory / "play.yml"
     inventory.write_text(json.dumps({"all": {"hosts": hosts, "vars": common}}))
     play.write_text(_PLAY.format(to=directory))
-    done = subprocess.run(
-        [
-            Path(sys.executable).with_name("ansible-playbook"),
-            f"--inventory={inventory}",
-            str(play),
-        ],
-        check=False,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env={
-            **os.environ,
-            "LC_ALL": "C.UTF-8",
-            "ANSIBLE_COLLECTIONS_PATH": f"{ROOT}/.venv/collections",
-        },
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    played(f"--inventory={inventory}", str(play))
     return {int(file.stem[4:]): file.read_text() for file in directory.glob("case*.json")}
 
 

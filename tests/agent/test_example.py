@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 from l4lb_agent.announcer import Announcer
 
 from .bgp import ROOT, V4, V6, documented, pair, until
+from .playing import played
 
 _PLAY = """
 - hosts: l4lb_nodes
@@ -51,20 +51,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "bird_extra": f"{own}/extra",
         "bird_announcements": f"{own}/announce.conf",
     }
-    ansible = Path(sys.executable).with_name("ansible-playbook")
-    done = subprocess.run(
-        [ansible, "--inventory=inventories/example", "-e", json.dumps(values), str(play)],
-        check=False,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env={
-            **os.environ,
-            "LC_ALL": "C.UTF-8",
-            "ANSIBLE_COLLECTIONS_PATH": f"{ROOT}/.venv/collections",
-        },
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    played("--inventory=inventories/example", "-e", json.dumps(values), str(play))
     found = {}
     for config in directory.glob("*/bird.conf"):
         subprocess.run(["bird", "-p", "-c", str(config)], check=True)

@@ -20,7 +20,7 @@ from l4lb_agent import lease
 from l4lb_agent.announcer import Announcer, render
 from l4lb_agent.lease import LeaseError, Terms, Watch
 
-from .bgp import ROOT
+from .playing import ROOT
 
 
 class Bench:

@@ -20,6 +20,7 @@ import pytest
 from pyroute2 import NetNS, netns
 
 from .bgp import ROOT, V4, V6, until
+from .playing import ON_THIS_HOST, played
 
 _PLAY = """
 - hosts: localhost
@@ -61,18 +62,7 @@ def render(directory: Path, **variables: Any) -> Path:
     }
     play, rules = directory / "play.yml", directory / "rules.nft"
     play.write_text(_PLAY.format(root=ROOT, to=rules))
-    done = subprocess.run(
-        [
-            Path(sys.executable).with_name("ansible-playbook"),
-            *("-i", "localhost,", "-c", "local", "-e", json.dumps(values), str(play)),
-        ],
-        check=False,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "LC_ALL": "C.UTF-8"},
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    played(*ON_THIS_HOST, "-e", json.dumps(values), str(play))
     return rules
 
 

@@ -4,16 +4,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from functools import cache
-from pathlib import Path
 
 import pytest
 
-from .bgp import ROOT
+from .playing import played
 
 ROLES = {"agent", "balancer", "bird", "bpffs", "real_server"}
 # What is done whatever the tag: nothing changes before the inventory was found to be right.
@@ -25,22 +21,7 @@ ALWAYS = {
 
 @cache
 def listed(*options: str) -> str:
-    done = subprocess.run(
-        [
-            Path(sys.executable).with_name("ansible-playbook"),
-            *("--inventory=inventories/example", "playbooks/site.yml", *options),
-        ],
-        check=True,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env={
-            **os.environ,
-            "LC_ALL": "C.UTF-8",
-            "ANSIBLE_COLLECTIONS_PATH": f"{ROOT}/.venv/collections",
-        },
-    )
-    return done.stdout
+    return played("--inventory=inventories/example", "playbooks/site.yml", *options)
 
 
 def tasks(tag: str) -> set[str]:

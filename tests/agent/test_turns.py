@@ -5,13 +5,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from .bgp import ROOT
+from .playing import ROOT, played
 
 _PLAY = """
 - hosts: l4lb_nodes
@@ -42,19 +40,7 @@ def turn(base: Path, seconds: int) -> dict[str, dict[str, Any]]:
     host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
     nodes = {"hosts": {"node1": host, "node2": host}}
     inventory.write_text(json.dumps({"l4lb_nodes": nodes}))
-    done = subprocess.run(
-        [Path(sys.executable).with_name("ansible-playbook"), f"--inventory={inventory}", str(play)],
-        check=False,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env={
-            **os.environ,
-            "LC_ALL": "C.UTF-8",
-            "ANSIBLE_COLLECTIONS_PATH": f"{ROOT}/.venv/collections",
-        },
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    played(f"--inventory={inventory}", str(play))
     return {n: json.loads((base / n / "fleet.json").read_text()) for n in ("node1", "node2")}
 
 

@@ -4,15 +4,14 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .node import Node, isolate, wire
+from .node import Node, bpffs, isolate, wire
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,14 +21,13 @@ def namespaces() -> None:
     wire()
 
 
-@contextmanager
-def bpffs(directory: Path) -> Iterator[Path]:
-    directory.mkdir()
-    subprocess.run(["mount", "-t", "bpf", "bpf", str(directory)], check=True)
-    try:
-        yield directory
-    finally:
-        subprocess.run(["umount", str(directory)], check=True)
+@pytest.fixture
+def one_cpu() -> Iterator[None]:
+    """Buckets are a CPU's."""
+    kept = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(kept)})
+    yield
+    os.sched_setaffinity(0, kept)
 
 
 @pytest.fixture

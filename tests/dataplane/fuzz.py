@@ -150,8 +150,7 @@ def fuzz(node: Node, runs: int, seed: int) -> dict[str, int]:
 
 
 def main() -> int:
-    from .conftest import bpffs
-    from .node import isolate, wire
+    from .node import bpffs, isolate, wire
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=1_000_000)

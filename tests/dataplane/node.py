@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -86,6 +87,17 @@ def wire() -> None:
         ip.route("add", dst="192.0.2.64/26", gateway="192.0.2.1")
         ip.route("add", dst="2001:db8:2::/64", gateway="2001:db8:1::1")
         ip.route("add", dst="192.0.2.200/32", type="unreachable")
+
+
+@contextmanager
+def bpffs(directory: Path) -> Iterator[Path]:
+    """A BPF file system of its own."""
+    directory.mkdir()
+    subprocess.run(["mount", "-t", "bpf", "bpf", str(directory)], check=True)
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", str(directory)], check=True)
 
 
 @cache

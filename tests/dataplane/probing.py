@@ -24,9 +24,8 @@ from ansible_collections.l4lb.xdp.plugins.module_utils import _program
 from ansible_collections.l4lb.xdp.plugins.module_utils._probe import Probes, mark
 from ansible_collections.l4lb.xdp.plugins.module_utils._wanted import Wanted
 
-from .conftest import bpffs
 from .hosts import Host, Server, connect
-from .node import NODE4, NODE6, SIZES, SOURCE, VIP4, VIP6, Node
+from .node import NODE4, NODE6, SIZES, SOURCE, VIP4, VIP6, Node, bpffs
 
 PORT = 80
 BACKENDS = {

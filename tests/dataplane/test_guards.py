@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -223,15 +222,6 @@ def test_echo_that_is_forwarded_asks_the_first_service(make_node: Callable[..., 
 
 
 # --- new flows ---
-
-
-@pytest.fixture
-def one_cpu() -> Iterator[None]:
-    """Buckets are a CPU's."""
-    kept = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(kept)})
-    yield
-    os.sched_setaffinity(0, kept)
 
 
 @pytest.mark.usefixtures("one_cpu")

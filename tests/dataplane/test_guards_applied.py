@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -46,14 +46,6 @@ WEB = {"name": "web", "address": VIP4, "port": 80, "protocol": "tcp", "pool": "w
 SIX = {"name": "six", "address": VIP6, "port": 80, "protocol": "tcp", "pool": "web"}
 EVERYBODY = "198.18.0.0/15", "2001:2::/48", "198.51.100.0/24", "2001:db8:3::/48"
 """The clients of tests and of proofs."""
-
-
-@pytest.fixture
-def one_cpu() -> Iterator[None]:
-    kept = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(kept)})
-    yield
-    os.sched_setaffinity(0, kept)
 
 
 def module(node: Node, *services: dict[str, Any], dry: bool = False, **more: Any) -> Any:

@@ -25,10 +25,9 @@ from scapy.packet import Raw
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _links, _program
 
-from .conftest import bpffs
 from .expect import REAL4, REAL6
 from .hosts import Host, connect
-from .node import NODE4, NODE6, Node, from_client
+from .node import NODE4, NODE6, Node, bpffs, from_client
 
 LINKS = (("a", "eth0"), ("b", "eth1"))
 PATIENCE = 30.0  # seconds, of a slow machine

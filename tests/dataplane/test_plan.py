@@ -39,9 +39,8 @@ from ansible_collections.l4lb.xdp.tests.unit.plugins.module_utils.fleets import 
     members,
 )
 
-from .conftest import bpffs
 from .mortal import dies
-from .node import SOURCE, VIP4, XDP_DROP, XDP_TX, Node, from_client
+from .node import SOURCE, VIP4, XDP_DROP, XDP_TX, Node, bpffs, from_client
 
 NOW = 1000
 A, B, C = "192.0.2.71", "192.0.2.72", "192.0.2.73"

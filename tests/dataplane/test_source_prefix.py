@@ -22,9 +22,20 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import ServiceKey
 from ansible_collections.l4lb.xdp.plugins.module_utils._preflight import preflight
 from ansible_collections.l4lb.xdp.plugins.module_utils._proof import Prover
 
-from .conftest import bpffs
 from .expect import REAL4, REAL6, judge, outer4, outer6
-from .node import CLIENT4, CLIENT6, NODE4, NODE6, SOURCE, VIP4, VIP6, Node, from_client, interface
+from .node import (
+    CLIENT4,
+    CLIENT6,
+    NODE4,
+    NODE6,
+    SOURCE,
+    VIP4,
+    VIP6,
+    Node,
+    bpffs,
+    from_client,
+    interface,
+)
 from .test_explain import explainer
 from .test_explain import parse as packet_of
 from .test_preflight import arguments

@@ -9,13 +9,13 @@ Prints a line of JSON for what each tunnelled datagram became, and for what was 
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import struct
 import subprocess
-import sys
 from pathlib import Path
+
+from telling import tell
 
 COLLECTIONS = Path(__file__).resolve().parents[2] / ".venv/collections"
 UNIT = "ansible_collections.l4lb.xdp.plugins.module_utils._tunnels"
@@ -48,11 +48,6 @@ wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 wire.bind(("wire", 0))
 wire.send(bytes.fromhex(sys.argv[1]))
 """
-
-
-def tell(**words: object) -> None:
-    sys.stdout.write(json.dumps(words) + "\n")
-    sys.stdout.flush()
 
 
 def unit(*command: str) -> None:

@@ -11,13 +11,14 @@ are not aligned, as packets' words seldom are.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from telling import tell
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / ".venv/collections"))
@@ -49,11 +50,6 @@ ip link add tlb type bond mode balance-tlb
 ip link add tags type bond mode 802.3ad xmit_hash_policy vlan+srcmac
 mount -t tmpfs tmpfs /lib/modules
 """
-
-
-def tell(**words: object) -> None:
-    sys.stdout.write(json.dumps(words) + "\n")
-    sys.stdout.flush()
 
 
 def headers(release: str) -> None:

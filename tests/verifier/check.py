@@ -8,13 +8,9 @@ it should, byte by byte. Needs the distribution's Python with bcc, pyroute2, net
 
 from __future__ import annotations
 
-import json
 import platform
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import bcc
@@ -27,7 +23,17 @@ from scapy.packet import Packet, Raw
 from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _nexthop, _probe, _program
 from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import flow_hash, gue_source_port
 from ansible_collections.l4lb.xdp.plugins.module_utils._wanted import Wanted
-from tests.dataplane.expect import Judged, dropped, judge, label_of, outer4, passed, sent
+from tests.dataplane.expect import (
+    REAL4,
+    REAL6,
+    Judged,
+    dropped,
+    judge,
+    label_of,
+    outer4,
+    passed,
+    sent,
+)
 from tests.dataplane.node import (
     CLIENT4,
     NODE4,
@@ -40,19 +46,15 @@ from tests.dataplane.node import (
     XDP_PASS,
     XDP_TX,
     Node,
+    bpffs,
     from_client,
     interface,
     isolate,
     wire,
 )
+from tests.uml.telling import tell
 
-REAL4, REAL6 = "192.0.2.71", "2001:db8:2::71"
 NEAR4, NEAR_MAC = "192.0.2.40", "02:00:00:00:00:20"
-
-
-def tell(**words: object) -> None:
-    sys.stdout.write(json.dumps(words) + "\n")
-    sys.stdout.flush()
 
 
 def tell_packet(name: str, found: object, wanted: object) -> None:
@@ -60,16 +62,6 @@ def tell_packet(name: str, found: object, wanted: object) -> None:
         tell(packet=name, right=True)
     else:
         tell(packet=name, right=False, found=repr(found), wanted=repr(wanted))
-
-
-@contextmanager
-def bpffs(directory: Path) -> Iterator[Path]:
-    directory.mkdir()
-    subprocess.run(["mount", "-t", "bpf", "bpf", str(directory)], check=True)
-    try:
-        yield directory
-    finally:
-        subprocess.run(["umount", str(directory)], check=True)
 
 
 def check_balancer(node: Node) -> None:
