@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scapy.config import conf
 
 from .node import Node, bpffs, isolate, wire
 
@@ -19,6 +20,8 @@ def namespaces() -> None:
     """This process in namespaces of its own, wired."""
     isolate()
     wire()
+    # Nobody is asked for the address of a frame that has none.
+    conf.neighbor.resolvers.clear()
 
 
 @pytest.fixture
