@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from common import LOGS, LabError, mounts_below, run, step, unmount_below
@@ -111,8 +112,17 @@ def customize(root: Path) -> None:
     run(["systemctl", f"--root={root}", "--quiet", "mask", *MASKED])
 
 
+def everybodys_mounts() -> str:
+    """Also those of labs in mount namespaces of their own."""
+    found = set()
+    for mounts in Path("/proc").glob("[0-9]*/mounts"):
+        with suppress(OSError):
+            found.update(mounts.read_text().splitlines())
+    return "\n".join(found)
+
+
 def drop_others(keep: Path) -> None:
-    mounts = Path("/proc/self/mounts").read_text()
+    mounts = everybodys_mounts()
     for path in CACHE.iterdir():
         if path != keep and str(path) not in mounts and not mounts_below(path):
             discard(path) if path.is_dir() else path.unlink()
