@@ -200,14 +200,23 @@ def _configure_decap(compiled: Any, wanted: Wanted, dry: bool) -> bool:
 
 
 def _keep(table: Any, wanted: set[bytes], dry: bool) -> bool:
-    """Makes these the keys of a set, new ones first; returns whether they were others."""
+    """Makes these the keys of a set; returns whether they were others. New ones first, so that what
+    stays allowed is so throughout; but where there is no room, the narrowest old ones make it.
+    """
     have = {bytes(key) for key in table}
+    gone = sorted(have - wanted, reverse=True)
+    surplus = max(0, len(have | wanted) - table.max_entries)
     if not dry:
+        _remove(table, gone[:surplus])
         for key in wanted - have:
             table[table.Key.from_buffer_copy(key)] = ct.c_uint8(1)
-        for key in have - wanted:
-            del table[table.Key.from_buffer_copy(key)]
+        _remove(table, gone[surplus:])
     return have != wanted
+
+
+def _remove(table: Any, keys: list[bytes]) -> None:
+    for key in keys:
+        del table[table.Key.from_buffer_copy(key)]
 
 
 def _trie_key(prefix: str) -> bytes:

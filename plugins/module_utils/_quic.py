@@ -8,6 +8,7 @@ without a key).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ MAX_CONFIG = 6
 MAX_LENGTH = 8
 MAX_CONNECTION_ID = 20
 """Bytes, of QUIC versions 1 and 2 (RFC 9000, 17.2)."""
+
+_NUMBER = re.compile(r"0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20}")
 
 COUNTS = ("by_id", "by_hash", "unknown_id", "lost_backend")
 """What becomes of datagrams, as enum quic of maps.h has it."""
@@ -48,11 +51,8 @@ def read_server_id(fields: Fields) -> int | None:
     if "server_id" not in fields or fields.value("server_id") is None:
         return None
     value = fields.value("server_id")
-    if isinstance(value, str):
-        try:
-            value = int(value, 16 if value.lower().startswith("0x") else 10)
-        except ValueError:
-            value = None
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = int(value, 16 if value[:2] in ("0x", "0X") else 10)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 64:
         return int(value)
     fields.refuse(

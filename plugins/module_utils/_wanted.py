@@ -31,6 +31,9 @@ PREFIX_LENGTHS = {4: (8, 31), 6: (96, 127)}
 MAX_BACKENDS = 65535
 """A slot has 16 bits for a backend."""
 
+MAX_TUNNEL_ENDS, MAX_TUNNEL_SOURCES = 64, 4096
+"""Of decap, as bpf/decap_maps.h has them."""
+
 GUE_PORT = 6080
 """IANA's for Generic UDP Encapsulation."""
 
@@ -130,6 +133,10 @@ def wanted_of(arguments: Mapping[str, Any]) -> Wanted:
     for name, length in (("source_ipv4", 4), ("source_ipv6", 16)):
         if arguments[name] and len(packed(_address(name, arguments[name]))) != length:
             raise WantedError(f"{name}: {arguments[name]} is of the other family")
+    ends = tuple(_address("addresses", text) for text in arguments["addresses"])
+    sources = tuple(_prefix("sources", text) for text in arguments["sources"])
+    _require_room("addresses", ends, MAX_TUNNEL_ENDS, "addresses at which tunnels end")
+    _require_room("sources", sources, MAX_TUNNEL_SOURCES, "sources of tunnels; name prefixes")
     return Wanted(
         name=arguments["name"],
         interfaces=tuple(sorted(interfaces)),
@@ -147,8 +154,8 @@ def wanted_of(arguments: Mapping[str, Any]) -> Wanted:
         echo=arguments["echo"],
         gue_port=gue_port,
         new_records=new_records,
-        addresses=tuple(_address("addresses", text) for text in arguments["addresses"]),
-        sources=tuple(_prefix("sources", text) for text in arguments["sources"]),
+        addresses=ends,
+        sources=sources,
     )
 
 
@@ -178,6 +185,14 @@ def _prefix(argument: str, text: str) -> str:
         return canonical_prefix(text)
     except ValueError as error:
         raise WantedError(f"{argument}: {text!r} {error}") from None
+
+
+def _require_room(argument: str, entries: tuple[str, ...], most: int, what: str) -> None:
+    count = len(set(entries))
+    if count > most:
+        raise WantedError(
+            f"{argument}: {count} are given, a real server has room for {most} {what}"
+        )
 
 
 def _require_sizes(sizes: Sizes) -> None:

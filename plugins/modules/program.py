@@ -123,14 +123,15 @@ options:
     type: int
     default: 0
   addresses:
-    description: Addresses of the real server at which tunnels end. Only for O(name=decap).
+    description:
+      - Addresses of the real server at which tunnels end, 64 at most. Only for O(name=decap).
     type: list
     elements: str
     default: []
   sources:
     description:
       - Addresses and prefixes from which tunnels are opened, those of the nodes; without any, from
-        anywhere. What comes from elsewhere is left to the kernel as it is.
+        anywhere; 4,096 at most. What comes from elsewhere is left to the kernel as it is.
       - Only for O(name=decap).
     type: list
     elements: str

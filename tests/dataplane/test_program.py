@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,11 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._program import ProgramEr
 from ansible_collections.l4lb.xdp.plugins.module_utils._restore import restore
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import SchemaError, Sizes
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables
-from ansible_collections.l4lb.xdp.plugins.module_utils._wanted import Wanted
+from ansible_collections.l4lb.xdp.plugins.module_utils._wanted import (
+    MAX_TUNNEL_ENDS,
+    MAX_TUNNEL_SOURCES,
+    Wanted,
+)
 
 from .node import NODE4, SIZES, SOURCE, XDP_PASS, frame, interface
 
@@ -285,6 +290,25 @@ def test_tunnel_ends_follow_the_addresses(pins: Path) -> None:
     assert len(_bpf.run_xdp(fd, packet)[1]) == len(packet) - 20
     assert _program.prepare(changed(wanted, addresses=(END6,))).changed
     assert _bpf.run_xdp(fd, packet)[1] == packet
+
+
+@pytest.mark.parametrize(
+    ("argument", "prefix", "most"),
+    [("addresses", "192.0.2.0", MAX_TUNNEL_ENDS), ("sources", "10.0.0.0", MAX_TUNNEL_SOURCES)],
+)
+def test_as_many_as_there_is_room_for_are_exchanged(
+    pins: Path, argument: str, prefix: str, most: int
+) -> None:
+    entries = [str(ip_address(prefix) + i) for i in range(2 * most)]
+    if argument == "sources":
+        entries = [f"{entry}/32" for entry in entries]
+    usual = Wanted("decap", ("eth1",), source=SOURCE, pins=pins, addresses=(END4,))
+    for half in (entries[:most], entries[most:]):
+        wanted = changed(usual, **{argument: tuple(half)})
+        assert _program.prepare(wanted).changed
+        assert not _program.prepare(wanted).changed
+    with pytest.raises(Exception, match=r"Argument list too long|No space left"):
+        _program.prepare(changed(usual, **{argument: (*half, entries[0])}))
 
 
 NODE = "192.0.2.11"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Prefixes over which outer sources are spread, as arguments."""
+"""The arguments of l4lb.xdp.program."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_prefix_is_kept_in_its_canonical_form() -> None:
         ("ipv6", "192.0.2.0/100", "is not of IPv6"),
     ],
 )
-def test_mistake_is_named(name: str, text: str, says: str) -> None:
+def test_prefix_mistake_is_named(name: str, text: str, says: str) -> None:
     with pytest.raises(WantedError) as seen:
         of(**{f"source_prefix_{name}": text})
     assert str(seen.value).startswith(f"source_prefix_{name}: {text!r} ")
@@ -84,3 +84,15 @@ def test_nodes_own_address_is_needed_besides() -> None:
 def test_source_is_the_prefix_with_the_low_bits_of_the_hash() -> None:
     assert outer_source("198.18.16.0/20", 0xFFFF_FFFF_FFFF_F123) == "198.18.17.35"
     assert outer_source("2001:db8:9::/96", 0x1111_2222_3333_4444) == "2001:db8:9::3333:4444"
+
+
+@pytest.mark.parametrize(
+    ("argument", "prefix", "most"), [("addresses", "192.0.2.", 64), ("sources", "2001:db8::", 4096)]
+)
+def test_more_than_a_real_server_has_room_for_is_refused(
+    argument: str, prefix: str, most: int
+) -> None:
+    entries = [f"{prefix}{i}" for i in range(most)]
+    assert len(vars(of(**{argument: [*entries, entries[0]]}))[argument]) == most + 1
+    with pytest.raises(WantedError, match=f"^{argument}: {most + 1} are given, .* room for {most}"):
+        of(**{argument: [*entries, f"{prefix}{most}"]})
