@@ -127,6 +127,11 @@ bench: export PYTHONPATH := $(CURDIR)/.venv/collections
 bench: bootstrap bench-packages  ## Nanoseconds a packet, into docs/performance.md (root); a quick look: make bench ROUNDS=3
 	$(bin)/python -m bench.packet $(if $(ROUNDS),--rounds $(ROUNDS))
 
+.PHONY: bench-guards
+bench-guards: export PYTHONPATH := $(CURDIR)/.venv/collections
+bench-guards: bootstrap bench-packages  ## What guards and QUIC cost where they are asked for, into docs/performance.md (root); quick: ROUNDS=3
+	$(bin)/python -m bench.guards $(if $(ROUNDS),--rounds $(ROUNDS))
+
 .PHONY: bench-control
 bench-control: export PYTHONPATH := $(CURDIR)/.venv/collections
 bench-control: bootstrap bench-packages  ## Seconds a change takes in a fleet of 3,000 services, into docs/performance.md (root)

@@ -26,7 +26,7 @@ KNOBS = {
     Path("/sys/kernel/rcu_expedited"): 1,
 }
 SEED = 88172645463325252  # of the harness's random numbers, those of xorshift's author
-XDP_PASS, XDP_TX = 2, 3
+XDP_DROP, XDP_PASS, XDP_TX = 1, 2, 3
 
 Verdicts = Callable[[], dict[str, dict[str, int]]]
 

@@ -122,16 +122,28 @@ def circumstances(bench: Bench, rounds: int, cpu: int) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def asked_rounds(description: str | None) -> int | None:
+    """None for a whole measurement."""
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument(
         "--rounds", type=int, help="a quick look with so many rounds: nothing is written"
     )
-    rounds = parser.parse_args().rounds
+    rounds: int | None = parser.parse_args().rounds
+    return rounds
+
+
+def alone() -> int:
+    """This process bound to a CPU, which is returned, and in namespaces of its own, wired."""
     cpu = max(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cpu})
     isolate()
     wire()
+    return cpu
+
+
+def main() -> None:
+    rounds = asked_rounds(__doc__)
+    cpu = alone()
     with tempfile.TemporaryDirectory() as path, bpffs(Path(path, "bpf")) as pins:
         bench = Bench(Path(path), pins)
         about = circumstances(bench, rounds or ROUNDS, cpu)
