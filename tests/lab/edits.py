@@ -35,8 +35,8 @@ def inventory(edit: Edit) -> Path:
     return EDITED
 
 
-def release(change: releases.Change) -> Path:
-    """A checkout of another release, in place of one made before."""
+def release(*changes: releases.Change) -> Path:
+    """A checkout of another release, in place of one made before; changes to the program."""
     discard_release()
     root = RELEASE / "ansible_collections/l4lb/xdp"
     root.mkdir(parents=True)
@@ -46,7 +46,8 @@ def release(change: releases.Change) -> Path:
             shutil.copytree(source, root / part, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, root / part)
-    releases.make(root / "bpf", change)
+    for change in changes:
+        releases.make(root / "bpf", change)
     return root
 
 

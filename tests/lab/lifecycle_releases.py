@@ -17,8 +17,11 @@ from tests import releases
 
 # Shorter than the defaults, or the table would take an hour.
 PATIENCE = ("-e", "l4lb_baseline=3", "-e", "l4lb_watch=8")
-VERSION = re.search(r"#define SCHEMA_VERSION (\d+)", (CHECKOUT / "bpf/maps.h").read_text())
-LAYOUT = "#define SCHEMA_VERSION "
+# Where a release says which layout its maps have: its program, and the library that fills them.
+LAYOUTS = {
+    "bpf/maps.h": r"(?m)^#define SCHEMA_VERSION \d+$",
+    "plugins/module_utils/_schema.py": r"(?m)^LAYOUT = \d+$",
+}
 
 
 def tags() -> dict[str, str]:
@@ -74,12 +77,13 @@ def take_back_by_watch(run: Run) -> None:
 
 
 def other_layout(run: Run) -> None:
-    number = int(VERSION[1]) if VERSION else 0
-    change = ("maps.h", f"{LAYOUT}{number}", f"{LAYOUT}{number + 90}")
     before = tags()
     one = ("-e", f"l4lb_hosts={NODE}")
     again = (*one, "-e", "l4lb_relayout=true", "-e", "l4lb_drain_threshold=50")
-    root = edits.release(change)
+    root = edits.release()
+    for file, line in LAYOUTS.items():
+        text = (CHECKOUT / file).read_text()
+        (root / file).write_text(re.sub(line, lambda found: f"{found[0]}9", text))
     run.play("upgrade", *one, root=root, refused="l4lb_relayout")
     run.check(tags() == before, "the refused run replaced a program")
     run.play("upgrade", *again, root=root)
