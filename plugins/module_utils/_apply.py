@@ -342,7 +342,7 @@ def open_tables(pins: Path, source: Path, dry: bool) -> Tables | None:
                 return None
             raise SchemaError(other_layout(source))
     except SchemaError:
-        if (pins / "schema").exists():
+        if (pins / "schema").exists() and not dry:
             raise
         return None
     return Tables(pins, source)

@@ -222,11 +222,14 @@ def _settings(host: str, wrong: Collection[str]) -> Iterator[Finding]:
         yield Finding(host, "setting", f"{line} is not as this collection sets it", SITE)
 
 
-def _units(host: str, units: Mapping[str, str]) -> Iterator[Finding]:
-    for unit, state in units.items():
-        if state != "active":
-            text = f"{unit} is {state or 'unknown'}"
-            yield Finding(host, "unit", text, f"systemctl status {unit}")
+def _units(host: str, units: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    """Of each: how it is, and whether it will be after a boot."""
+    for unit, (active, enabled) in units.items():
+        if active != "active":
+            yield Finding(host, "unit", f"{unit} is {active}", f"systemctl status {unit}")
+        if enabled != "enabled":
+            text = f"{unit} is {enabled or 'not installed'}, so it is not started at the next boot"
+            yield Finding(host, "unit", text, SITE)
 
 
 # --- a real server ---
@@ -235,6 +238,9 @@ def _units(host: str, units: Mapping[str, str]) -> Iterator[Finding]:
 def _real_server(host: str, seen: Seen) -> list[Finding]:
     found = [*_drift(host, "decapsulation", seen["decap"], SITE)]
     found += _drift(host, "rules", seen["rules"], "run l4lb.xdp.services")
+    if not seen["rules_loaded"] and not seen["rules"].get("changed"):
+        text = "the kernel has not those of the file"
+        found.append(Finding(host, "rules", text, "systemctl reload l4lb-nftables"))
     addresses = seen["addresses"]
     if addresses.get("failed"):
         found.append(Finding(host, "addresses", f"cannot be compared: {addresses.get('msg')}"))

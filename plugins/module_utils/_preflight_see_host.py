@@ -244,9 +244,11 @@ def maps_differ(
     if lib is None:
         return "skipped", "maps are pinned; bcc can tell their sizes"
     try:
-        _schema.schema(source)
+        layout = _schema.schema(source).version
     except _schema.SchemaError as error:
         return "skipped", str(error)
+    if layout != _schema.LAYOUT:
+        return "failed", _schema.other_layout(source)
     try:
         pinned = _schema.pinned_sizes(pins, source)
     except _schema.SchemaError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from socket import inet_aton
@@ -38,6 +39,7 @@ from ansible_collections.l4lb.xdp.tests.unit.plugins.module_utils.fleets import 
     fleets,
     members,
 )
+from tests import releases
 
 from .mortal import dies
 from .node import SOURCE, VIP4, XDP_DROP, XDP_TX, Node, bpffs, from_client
@@ -359,6 +361,21 @@ def test_node_of_another_layout_is_planned_for_and_not_written(
     with pytest.raises(_schema.SchemaError, match=r"these modules know 99: .*l4lb\.xdp\.upgrade"):
         _apply.apply_services(*args)
     assert steering(node) == before
+
+
+def test_maps_of_neither_release_are_planned_for_so_that_upgrade_gets_to_them(
+    node: Node, tmp_path: Path
+) -> None:
+    """As when a run ended between a release's maps and its files."""
+    node.apply(BASE, [SERVICE])
+    source = tmp_path / "source"
+    shutil.copytree(SOURCE, source)
+    number = f"#define SCHEMA_VERSION {_schema.LAYOUT}"
+    releases.make(source, ("maps.h", number, f"{number}9"))
+    args = BASE, [SERVICE], True, node.pins, source, node.state_dir
+    assert "by this release" in _apply.apply_services(*args, dry=True).warnings[0]
+    with pytest.raises(_schema.SchemaError, match="of layout"):
+        _apply.apply_services(*args)
 
 
 def test_node_that_lost_its_file_keeps_what_is_not_named(make_node: Callable[..., Node]) -> None:

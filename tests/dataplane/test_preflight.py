@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from pyroute2 import IPRoute
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _links, _program
+from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _links, _program, _schema
 from ansible_collections.l4lb.xdp.plugins.module_utils import _preflight_memory as memory
 from ansible_collections.l4lb.xdp.plugins.module_utils import _preflight_see_host as see_host
 from ansible_collections.l4lb.xdp.plugins.module_utils import _preflight_see_links as see_links
@@ -313,6 +313,15 @@ def test_maps_of_other_sizes_are_found_before_anything_is_refused(node: Node) ->
     assert check["status"] == "failed"
     assert "ring 251 -> 1021" in check["found"]
     assert "detached" in check["remedy"]
+
+
+def test_maps_of_another_layout_are_found_before_the_release_that_made_them_is_written_over(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_schema, "LAYOUT", 99)
+    (check,) = (check for check in look(node.pins) if check["name"] == "maps")
+    assert check["status"] == "failed"
+    assert "with l4lb.xdp.upgrade (l4lb_relayout=true)" in check["found"]
 
 
 def test_failure_carries_what_was_seen(pins: Path) -> None:

@@ -20,7 +20,7 @@ from verify import wait_for_routes
 # What a configuration consists of; logs, caches and what a boot writes are left out.
 PLACES = ("etc", "usr", "var/lib/l4lb", "run/l4lb")
 PREFLIGHT_MTU = 1500
-AUDITED, SETTING = "real1", "net.ipv4.conf.all.arp_ignore"
+AUDITED, SETTING, RULES = "real1", "net.ipv4.conf.all.arp_ignore", "l4lb-nftables.service"
 FOREIGN_FILE = "/etc/sysctl.d/10-somebody.conf"
 FOREIGN_LINK = "eth1"
 
@@ -129,15 +129,17 @@ def scenarios() -> dict[str, Scenario]:
 def audit(run: Run) -> None:
     run.play("audit")
     inside.do(AUDITED, "sysctl", "--quiet", "--write", f"{SETTING}=0")
-    played = run.play("audit", refused="findings are wrong")
+    inside.do(AUDITED, "systemctl", "--quiet", "disable", RULES)
+    played = run.play("audit", refused="2 findings are wrong")
     said = " ".join(played.output.split())
-    named = AUDITED in said and SETTING.rpartition(".")[2] in said
-    run.check(named, f"it does not name {SETTING} of {AUDITED}")
-    run.shows(f"nothing wrong; {SETTING} of {AUDITED} changed by hand: found")
+    for what in (f"{AUDITED} setting: {SETTING.replace('.', '/')}", f"unit: {RULES} is disabled"):
+        run.check(what in said, f"it does not say `{what}`")
+    run.shows(f"nothing wrong; {SETTING} changed by hand and a unit disabled on {AUDITED}: found")
 
 
-def restore_setting(_run: Run) -> None:
+def restore_audited(_run: Run) -> None:
     inside.do(AUDITED, "sysctl", "--quiet", "--write", f"{SETTING}=1")
+    inside.do(AUDITED, "systemctl", "--quiet", "enable", RULES)
 
 
 # --- the last day ---
@@ -178,7 +180,7 @@ def move_out(_run: Run) -> None:
 
 def last_scenarios() -> dict[str, Scenario]:
     return {
-        "audit": Scenario("an audit", audit, mends=restore_setting),
+        "audit": Scenario("an audit", audit, mends=restore_audited),
         "uninstall": Scenario(
             "a node is uninstalled, and installed again",
             uninstall,

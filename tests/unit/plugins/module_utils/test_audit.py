@@ -44,7 +44,7 @@ NODE: dict[str, Any] = {
     },
     "differs": [],
     "sysctls": [],
-    "units": {"l4lb-agent.service": "active"},
+    "units": {"l4lb-agent.service": ["active", "enabled"]},
     "interfaces": ["eth0"],
     "kept": ["0.1.0-abc"],
 }
@@ -52,8 +52,9 @@ REAL: dict[str, Any] = {
     "decap": {"changed": False},
     "addresses": {"added": [], "removed": []},
     "rules": {"changed": False},
+    "rules_loaded": True,
     "sysctls": [],
-    "units": {"l4lb-restore.service": "active"},
+    "units": {"l4lb-restore.service": ["active", "enabled"]},
 }
 
 
@@ -94,7 +95,8 @@ WRONG = [
     ("n2/node/node/withheld", {"203.0.113.20": ["proof"]}, "n2", "203.0.113.20 is withheld: proof"),
     ("n2/differs", ["_plan.py"], "n2", "_plan.py"),
     ("n2/sysctls", ["net/ipv4/ip_forward:0"], "n2", "net/ipv4/ip_forward:0"),
-    ("n2/units", {"bird.service": "failed"}, "n2", "bird.service is failed"),
+    ("n2/units", {"bird.service": ["failed", "enabled"]}, "n2", "bird.service is failed"),
+    ("n2/units", {"bird.service": ["active", "disabled"]}, "n2", "not started at the next boot"),
     ("n2", {}, "n2", "was not reached"),
 ]
 
@@ -115,7 +117,8 @@ REAL_WRONG = [
     ("r1/rules/changed", True, "rules: differs"),
     ("r1/decap", {"changed": True}, "decapsulation: differs"),
     ("r1/sysctls", ["net/ipv4/conf/all/arp_ignore:0"], "arp_ignore:0"),
-    ("r1/units", {"l4lb-restore.service": ""}, "is unknown"),
+    ("r1/rules_loaded", False, "the kernel has not those of the file"),
+    ("r1/units", {"l4lb-nftables.service": ["active", ""]}, "is not installed"),
     ("r1", {}, "was not reached"),
 ]
 
