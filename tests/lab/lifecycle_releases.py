@@ -17,6 +17,8 @@ from tests import releases
 
 # Shorter than the defaults, or the table would take an hour.
 PATIENCE = ("-e", "l4lb_baseline=3", "-e", "l4lb_watch=8")
+FIRST = ("-e", f"l4lb_hosts={NODE}")
+ANEW = (*FIRST, "-e", "l4lb_relayout=true", "-e", "l4lb_drain_threshold=50")
 # Where a release says which layout its maps have: its program, and the library that fills them.
 LAYOUTS = {
     "bpf/maps.h": r"(?m)^#define SCHEMA_VERSION \d+$",
@@ -78,22 +80,28 @@ def take_back_by_watch(run: Run) -> None:
 
 def other_layout(run: Run) -> None:
     before = tags()
-    one = ("-e", f"l4lb_hosts={NODE}")
-    again = (*one, "-e", "l4lb_relayout=true", "-e", "l4lb_drain_threshold=50")
     root = edits.release()
     for file, line in LAYOUTS.items():
         text = (CHECKOUT / file).read_text()
         (root / file).write_text(re.sub(line, lambda found: f"{found[0]}9", text))
-    run.play("upgrade", *one, root=root, refused="l4lb_relayout")
+    run.play("upgrade", *FIRST, root=root, refused="l4lb_relayout")
     run.check(tags() == before, "the refused run replaced a program")
-    run.play("upgrade", *again, root=root)
+    run.play("upgrade", *ANEW, root=root)
     run.well()
-    run.play("upgrade", *again)
+    run.play("site", refused="l4lb_relayout")
+    run.play("upgrade", *ANEW)
     run.well()
     run.check(tags() == before, f"programs afterwards: {tags()}, before: {before}")
     run.shows(
-        f"refused; then {NODE} drained, begun anew and announced; the same back; {OTHER} went on"
+        f"refused; then {NODE} drained, begun anew and announced; the same back, but not by site;"
+        f" {OTHER} went on"
     )
+
+
+def back_to_layout(run: Run) -> None:
+    edits.discard_release()
+    if run.result.wrong:
+        run.play("upgrade", *ANEW, "-e", "l4lb_force=true")
 
 
 def scenarios() -> dict[str, Scenario]:
@@ -108,5 +116,7 @@ def scenarios() -> dict[str, Scenario]:
             mends=discard,
             loss="an eighth of the IPv4 packets over one node, until the watch sees it",
         ),
-        "layout": Scenario("a release whose maps have another layout", other_layout, mends=discard),
+        "layout": Scenario(
+            "a release whose maps have another layout", other_layout, mends=back_to_layout
+        ),
     }

@@ -81,7 +81,9 @@ def make_bridge(ipr: IPRoute, name: str, mtu: int) -> int:
         # Snooping would hold back neighbour discovery until a querier shows up; there is none.
         ipr.link("add", ifname=name, kind="bridge", br_mcast_snooping=0)
         index = index_of(ipr, name)
-    ipr.link("set", index=index, mtu=mtu, state="up")
+    # One that nobody has set changes when a port comes or goes; neighbours do not hear of it.
+    (link,) = ipr.get_links(index)
+    ipr.link("set", index=index, mtu=mtu, state="up", address=link.get_attr("IFLA_ADDRESS"))
     return index
 
 
