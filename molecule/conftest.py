@@ -16,7 +16,7 @@ import pytest
 import testinfra
 from testinfra.host import Host
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tests/lab"))
+sys.path.extend(str(Path(__file__).parents[1] / where) for where in ("molecule", "tests/lab"))
 
 import common
 import ssh
@@ -41,6 +41,11 @@ def on(name: str) -> Host:
 @pytest.fixture(scope="session")
 def node() -> Host:
     return on("node1")
+
+
+@pytest.fixture(scope="session")
+def real() -> Host:
+    return on("real1")
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ REAL4, REAL6 = "192.0.2.71", "2001:db8:2::71"
 NODE4, NODE6 = "192.0.2.11", "2001:db8:1::11"
 VIP4, VIP6 = "203.0.113.10", "2001:db8:100::10"
 CLIENT4, CLIENT6 = "198.51.100.2", "2001:db8:3::2"
+CLIENT_PORT = 4000
 SENDER_MAC = "02:00:00:00:00:01"
 
 SETUP = f"""
@@ -79,9 +80,9 @@ def ipv6(source: str, destination: str, header: int, payload: bytes) -> bytes:
     return head + packed6(source) + packed6(destination) + payload
 
 
-def datagram(text: bytes, pseudo_header: bytes = b"") -> bytes:
-    """To port 80; its checksum is optional in IPv4, not in IPv6."""
-    udp = struct.pack("!HHHH", 4000, 80, 8 + len(text), 0) + text
+def datagram(text: bytes, pseudo_header: bytes = b"", port: int = 80) -> bytes:
+    """Its checksum is optional in IPv4, not in IPv6."""
+    udp = struct.pack("!HHHH", CLIENT_PORT, port, 8 + len(text), 0) + text
     if not pseudo_header:
         return udp
     total = checksum(pseudo_header + struct.pack("!II", len(udp), 17) + udp)
