@@ -27,9 +27,9 @@ from common import (
     step,
     wait_for,
 )
-from topology import HOSTS, MANAGEMENT, Host, booted, namespaces
+from topology import HOSTS, MANAGEMENT, Host, bootable, booted, namespaces
 
-BOOT_SECONDS = 60
+BOOT_SECONDS = 120
 PROGRAM = Path(__file__).resolve().parent / "lab.py"
 
 
@@ -134,8 +134,8 @@ def fresh(hosts: list[Host]) -> None:
     """
     directory = prepare()
     step("hosts: starting over")
-    machine.power_off(booted())
-    for host in booted():
+    machine.power_off(bootable())
+    for host in bootable():
         network.forget(host)
         root.discard(host)
     boot_all(hosts, directory)
@@ -157,7 +157,7 @@ def down() -> None:
         step("nothing to take down")
         return
     step("hosts: powering off")
-    machine.power_off(booted())
+    machine.power_off(bootable())
     step("network: removing")
     network.remove_all()
     step("files: removing")
@@ -165,7 +165,7 @@ def down() -> None:
         cgroups.remove(host.name)
         root.discard(host)
     cgroups.remove_parent()
-    machine.forget(booted())
+    machine.forget(bootable())
     for path in (SSH_KEY, SSH_KEY.with_suffix(".pub"), OWNER):
         path.unlink(missing_ok=True)
     shutil.rmtree(STATE / "inventory", ignore_errors=True)
@@ -179,7 +179,7 @@ def down() -> None:
 def refuse_leftovers() -> None:
     left = [f"namespace {name}" for name in namespaces() if network.exists(name)]
     left += [f"mount {point}" for point in mounts_below(STATE)]
-    left += [f"process {pid}" for host in booted() for pid in cgroups.processes(host.name)]
+    left += [f"process {pid}" for host in bootable() for pid in cgroups.processes(host.name)]
     if left:
         raise LabError("left behind: " + ", ".join(left))
 
@@ -189,6 +189,8 @@ def status() -> bool:
     good = True
     for host in HOSTS.values():
         state = state_of(host) if host.boots else "off"
+        if host.emulated and state == "off":
+            continue
         if not host.boots and network.usable(host.namespace):
             state = "running"
         good = good and state == "running"

@@ -23,9 +23,10 @@ PACKAGES = (
     " python3 python3-apt python3-bpfcc python3-pyroute2 python3-netaddr linux-headers-amd64"
     " python3-h11 python3-dnspython python3-prometheus-client python3-systemd python3-rich"
     " python3-argcomplete bash-completion bird2 nginx-light nftables"
+    " kmod frr"
 ).split()
 # Installed for those hosts that want them, running only where somebody enables them.
-DISABLED = ("bird.service", "nginx.service")
+DISABLED = ("bird.service", "frr.service", "nginx.service")
 # Nothing to do in a lab that lives for minutes, has one console and no way out.
 MASKED = (
     "apt-daily.timer",

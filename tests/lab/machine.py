@@ -43,6 +43,27 @@ def nspawn_command(host: Host) -> list[str]:
     ]
 
 
+def emulator_command(host: Host) -> list[str]:
+    """user-mode Linux: it boots again by itself when the guest asks for it."""
+    wires = [f"{name}=tuntap,tap-{name},{host.mac(name)}" for name in ("eth0", "eth1")]
+    return [
+        "nsenter",
+        f"--net={network.RUN_NETNS / host.namespace}",
+        "linux.uml",
+        "mem=512M",
+        "root=/dev/root",
+        "rootfstype=hostfs",
+        f"rootflags={root_of(host)}",
+        "rw",
+        "init=/lib/systemd/systemd",
+        *wires,
+        f"uml_dir={directory(host)}",
+        "con=null",
+        "con0=null,fd:1",
+        "systemd.journald.forward_to_console=1",
+    ]
+
+
 def environment() -> dict[str, str]:
     """`network` makes net.* sysctls writable and shows the host its own /sys/class/net."""
     return {
@@ -73,7 +94,7 @@ class Loop:
 
     def boot(self) -> int:
         self.process = subprocess.Popen(
-            nspawn_command(self.host),
+            (emulator_command if self.host.emulated else nspawn_command)(self.host),
             env=environment(),
             stdin=subprocess.DEVNULL,
             preexec_fn=lambda: cgroups.enter(self.groups),

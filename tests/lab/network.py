@@ -116,12 +116,9 @@ def make_link(core: str, bridge: str, host: Host, interface: str, mtu: int) -> N
     with inside(core) as ipr:
         if index_of(ipr, host.name) is not None:
             return
-        peer = {
-            "ifname": interface,
-            "net_ns_fd": host.namespace,
-            "mtu": mtu,
-            "address": host.mac(interface),
-        }
+        peer = {"ifname": interface, "net_ns_fd": host.namespace, "mtu": mtu}
+        if not host.emulated:
+            peer["address"] = host.mac(interface)
         ipr.link("add", ifname=host.name, kind="veth", mtu=mtu, peer=peer)
         index = index_of(ipr, host.name)
         ipr.link("set", index=index, master=index_of(ipr, bridge), state="up")
@@ -148,6 +145,19 @@ def configure_host(host: Host, segment: Segment) -> None:
         ipr.route("replace", dst="::/0", gateway=segment.gateway6)
 
 
+def make_tap(host: Host, interface: str) -> None:
+    """The far end of an emulated machine's interface, which has address and MAC: a bridge leads to
+    the link.
+    """
+    with inside(host.namespace) as ipr:
+        tap = f"tap-{interface}"
+        if index_of(ipr, tap) is None:
+            ipr.link("add", ifname=tap, kind="tuntap", mode="tap")
+        bridge = make_bridge(ipr, f"br-{interface}", topology.MANAGEMENT_MTU)
+        for name in (tap, interface):
+            ipr.link("set", index=index_of(ipr, name), master=bridge, state="up")
+
+
 def plug(host: Host) -> None:
     """Give a host its namespace and its links; what is there already stays."""
     make_namespace(host.namespace)
@@ -155,9 +165,14 @@ def plug(host: Host) -> None:
         segment = SEGMENTS[host.segment]
         make_link(ROUTER, segment.bridge, host, "eth0", segment.mtu)
         prepare_for_xdp(host)
-        configure_host(host, segment)
+        if not host.emulated:
+            configure_host(host, segment)
     if host.management:
         make_link(MANAGEMENT, "br-mgmt", host, "eth1", topology.MANAGEMENT_MTU)
+    if host.emulated:
+        for interface in ("eth0", "eth1"):
+            make_tap(host, interface)
+    elif host.management:
         with inside(host.namespace) as ipr:
             index = index_of(ipr, "eth1")
             ipr.addr(

@@ -10,9 +10,18 @@ from pathlib import Path
 
 from common import SSH_KEY, STATE, LabError, run, unmount_below
 from router import bird_configuration
-from topology import HOSTS, Host
+from topology import HOSTS, MANAGEMENT_LENGTH, SEGMENTS, Host
 
-WANTS = Path("etc/systemd/system/multi-user.target.wants")
+# Of the emulated machines' kernel, Debian's package user-mode-linux.
+MODULES = Path("/usr/lib/uml/modules")
+UNITS = Path("etc/systemd/system")
+WANTS = UNITS / "multi-user.target.wants"
+# Units that fail on that kernel.
+NOT_EMULATED = (
+    "kmod-static-nodes.service",
+    "proc-sys-fs-binfmt_misc.automount",
+    "systemd-binfmt.service",
+)
 
 
 def directory(host: Host) -> Path:
@@ -32,7 +41,8 @@ def write(path: Path, text: str, mode: int = 0o644) -> None:
 def enable(root: Path, unit: str) -> None:
     link = root / WANTS / unit
     if not link.is_symlink():
-        link.symlink_to(f"/lib/systemd/system/{unit}")
+        own = root / UNITS / unit
+        link.symlink_to(f"/{UNITS / unit}" if own.exists() else f"/lib/systemd/system/{unit}")
 
 
 def hosts_file(host: Host) -> str:
@@ -56,9 +66,33 @@ def services(host: Host, root: Path) -> None:
     if host.kind == "router":
         write(root / "etc/bird/bird.conf", bird_configuration())
         enable(root, "bird.service")
-    if host.kind == "real_server":
+    if host.kind in ("real_server", "emulated"):
         enable(root, "nginx.service")
         enable(root, "lab-udp-echo.service")
+
+
+def interfaces(host: Host, root: Path) -> None:
+    """A container's are made from outside; an emulated machine has to do it for itself."""
+    segment = SEGMENTS[host.segment]
+    commands = [
+        "modprobe ipv6",
+        "sysctl -q net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.eth0.accept_dad=0",
+        f"ip address add {host.address4}/{segment.length4} dev eth0",
+        f"ip address add {host.address6}/{segment.length6} dev eth0",
+        f"ip address add {host.management}/{MANAGEMENT_LENGTH} dev eth1",
+        "ip link set eth0 up",
+        "ip link set eth1 up",
+        f"ip route add default via {segment.gateway4}",
+        f"ip route add default via {segment.gateway6}",
+    ]
+    lines = [f"ExecStart={command}" for command in commands]
+    lines = ["[Unit]", "Before=network.target", "[Service]", "Type=oneshot", *lines]
+    write(root / UNITS / "lab-interfaces.service", "\n".join(lines) + "\n")
+    enable(root, "lab-interfaces.service")
+    for unit in NOT_EMULATED:
+        link = root / UNITS / unit
+        if not link.is_symlink():
+            link.symlink_to("/dev/null")
 
 
 def mount(host: Host, image: Path) -> None:
@@ -85,6 +119,14 @@ def prepare(host: Host, image: Path) -> None:
     root = root_of(host)
     identity(host, root)
     services(host, root)
+    if host.emulated:
+        if not MODULES.is_dir():
+            raise LabError(f"{host.name} needs the package user-mode-linux (amd64)")
+        interfaces(host, root)
+        modules = root / "usr/lib/modules"
+        if not modules.is_mount():
+            modules.mkdir(exist_ok=True)
+            run(["mount", "--bind", "-o", "ro", str(MODULES), str(modules)])
 
 
 def discard(host: Host) -> None:
