@@ -9,7 +9,7 @@ import socket
 import network
 from topology import HOSTS, ROUTER
 
-from tests.uml import guest
+from tests.uml import packets
 
 CLIENT = HOSTS["client"]
 SERVICE4, SERVICE6, PORT = "203.0.113.30", "2001:db8:100::10", 9000
@@ -21,11 +21,11 @@ FORMS = ("4in4", "6in4", "4in6", "6in6")
 
 def _inner(version: str) -> bytes:
     if version == "4":
-        udp = guest.datagram(b"hello!", port=PORT)
-        return guest.ipv4(CLIENT.address4, SERVICE4, socket.IPPROTO_UDP, udp)
-    pseudo = guest.packed6(CLIENT.address6) + guest.packed6(SERVICE6)
-    udp = guest.datagram(b"hello!", pseudo, PORT)
-    return guest.ipv6(CLIENT.address6, SERVICE6, socket.IPPROTO_UDP, udp)
+        udp = packets.datagram(b"hello!", port=PORT)
+        return packets.ipv4(CLIENT.address4, SERVICE4, socket.IPPROTO_UDP, udp)
+    pseudo = packets.packed6(CLIENT.address6) + packets.packed6(SERVICE6)
+    udp = packets.datagram(b"hello!", pseudo, PORT)
+    return packets.ipv6(CLIENT.address6, SERVICE6, socket.IPPROTO_UDP, udp)
 
 
 def answer(form: str, real: str, sender: str = "node1") -> bytes:
@@ -36,17 +36,17 @@ def answer(form: str, real: str, sender: str = "node1") -> bytes:
     protocol = {"4": socket.IPPROTO_IPIP, "6": socket.IPPROTO_IPV6}[inner]
     if outer == "4":
         target = HOSTS[real].address4
-        packet = guest.ipv4(HOSTS[sender].address4, target, protocol, _inner(inner))
+        packet = packets.ipv4(HOSTS[sender].address4, target, protocol, _inner(inner))
     else:
         target = HOSTS[real].address6
-        packet = guest.ipv6(HOSTS[sender].address6, target, protocol, _inner(inner))
+        packet = packets.ipv6(HOSTS[sender].address6, target, protocol, _inner(inner))
     service, own = (SERVICE4, CLIENT.address4) if inner == "4" else (SERVICE6, CLIENT.address6)
     with network.inside(CLIENT.namespace):
         client = socket.socket(_family(service), socket.SOCK_DGRAM)
     with network.inside(ROUTER):
         wire = socket.socket(_family(target), socket.SOCK_RAW, socket.IPPROTO_RAW)
     with client, wire:
-        client.bind((own, guest.CLIENT_PORT))
+        client.bind((own, packets.CLIENT_PORT))
         client.settimeout(2)
         wire.sendto(packet, (target, 0))
         try:

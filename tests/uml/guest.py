@@ -15,6 +15,7 @@ import struct
 import subprocess
 from pathlib import Path
 
+from packets import checksum, datagram, ipv4, ipv6, packed6
 from telling import tell
 
 COLLECTIONS = Path(__file__).resolve().parents[2] / ".venv/collections"
@@ -23,7 +24,6 @@ REAL4, REAL6 = "192.0.2.71", "2001:db8:2::71"
 NODE4, NODE6 = "192.0.2.11", "2001:db8:1::11"
 VIP4, VIP6 = "203.0.113.10", "2001:db8:100::10"
 CLIENT4, CLIENT6 = "198.51.100.2", "2001:db8:3::2"
-CLIENT_PORT = 4000
 SENDER_MAC = "02:00:00:00:00:01"
 
 SETUP = f"""
@@ -55,38 +55,6 @@ def unit(*command: str) -> None:
     """What l4lb-tunnels.service runs."""
     environment = {**os.environ, "PYTHONPATH": str(COLLECTIONS)}
     subprocess.run(["/usr/bin/python3", "-m", UNIT, *command], env=environment, check=True)
-
-
-def checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
-def ipv4(source: str, destination: str, protocol: int, payload: bytes) -> bytes:
-    addresses = socket.inet_aton(source) + socket.inet_aton(destination)
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 0, 0x4000, 64, protocol, 0)
-    total = checksum(head + addresses)
-    return head[:10] + struct.pack("!H", total) + addresses + payload
-
-
-def packed6(address: str) -> bytes:
-    return socket.inet_pton(socket.AF_INET6, address)
-
-
-def ipv6(source: str, destination: str, header: int, payload: bytes) -> bytes:
-    head = struct.pack("!IHBB", 6 << 28, len(payload), header, 64)
-    return head + packed6(source) + packed6(destination) + payload
-
-
-def datagram(text: bytes, pseudo_header: bytes = b"", port: int = 80) -> bytes:
-    """Its checksum is optional in IPv4, not in IPv6."""
-    udp = struct.pack("!HHHH", CLIENT_PORT, port, 8 + len(text), 0) + text
-    if not pseudo_header:
-        return udp
-    total = checksum(pseudo_header + struct.pack("!II", len(udp), 17) + udp)
-    return udp[:6] + struct.pack("!H", total or 0xFFFF) + udp[8:]
 
 
 def inner4(text: bytes) -> bytes:
