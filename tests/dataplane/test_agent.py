@@ -224,3 +224,19 @@ def test_maps_that_are_made_anew_are_opened_by_a_new_process(agency: Agency) -> 
 
     until(lambda: agency.announced() == ALL)
     until(lambda: _asked(agency))
+
+
+def test_a_withdrawn_node_is_told_as_such_without_maps(agency: Agency) -> None:
+    """As after a boot that did not restore them."""
+    agency.kill()
+    with agency.fleet.node.inside():
+        apply_node(Request("withdrawn"), agency.places)
+        schema = agency.fleet.pins / "schema"
+        elsewhere = schema.rename(schema.with_name("elsewhere"))
+        try:
+            agency.start()
+            until(lambda: agency.status()["pid"] == agency.agent.pid)
+            assert agency.status()["node"]["wanted"] == "withdrawn"
+        finally:
+            elsewhere.rename(schema)
+            apply_node(Request("announcing", wait=True, timeout=30, quiet=1), agency.places)

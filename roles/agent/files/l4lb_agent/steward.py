@@ -134,6 +134,8 @@ class Steward:
         self.problems = list(self.standing)
         again = False
         with self._may_fail():
+            self.known.node = _node_state.load(self.options.state_dir)
+        with self._may_fail():
             self._open()
             self._read()
         with self._may_fail():
@@ -184,7 +186,6 @@ class Steward:
         """What was applied, when it has changed, or the kernel did not hold all of it; what cannot
         be read leaves all as it was.
         """
-        self.known.node = _node_state.load(self.options.state_dir)
         now = time.monotonic()
         again = self._lacking and self._taken_in is not None and now - self._taken_in > REREAD
         if not self.kernel or not (self._files.news() or again):
