@@ -24,25 +24,37 @@ struct outcome {
 	__u32 interface;
 };
 
+/* Whose packet it is, by the maps that have all services; NULL: of an address of theirs, but of none.
+ */
+static __always_inline enum verdict search(const struct packet *packet, struct service **service)
+{
+	if (!may_be_ours(packet))
+		return VERDICT_PASS_FOREIGN;
+	*service = packet->echo ? NULL : find_service(packet, packet->destination_port);
+	if (*service)
+		return VERDICT_NONE;
+	*service = find_address(packet);
+	if (!*service)
+		return VERDICT_PASS_FOREIGN;
+	if (!packet->echo)
+		*service = find_service(packet, ANY_PORT);
+	return VERDICT_NONE;
+}
+
 /* Finds the flow's service, and its backend there. */
 static __always_inline enum verdict choose(struct xdp_md *ctx, const struct cursor *cursor,
 					   const struct packet *packet, const struct settings *node,
 					   struct choice *choice)
 {
-	struct service *service;
+	struct service found, *service = &found;
 	enum verdict verdict;
 	struct pool *pool;
 	__u64 hash;
 
-	if (!may_be_ours(packet))
-		return VERDICT_PASS_FOREIGN;
-	service = packet->echo ? NULL : find_service(packet, packet->destination_port);
-	if (unlikely(!service)) {
-		service = find_address(packet);
-		if (!service)
-			return VERDICT_PASS_FOREIGN;
-		if (!packet->echo)
-			service = find_service(packet, ANY_PORT);
+	if (packet->echo || !take_shortcut(packet, &found)) {
+		verdict = search(packet, &service);
+		if (verdict != VERDICT_NONE)
+			return verdict;
 	}
 	if (unlikely(node->guards)) {
 		verdict = ask_guards(ctx, node, packet, service, choice);

@@ -329,6 +329,12 @@ def write_array(fd: int, values: bytes) -> None:
         memory[:] = values
 
 
+def write_word(fd: int, size: int, index: int, word: int) -> None:
+    """Writes one of the 64-bit words of such an array of `size` bytes at once."""
+    with _mapped(fd, size, mmap.ACCESS_WRITE) as memory:
+        ct.c_uint64.from_buffer(memory, 8 * index).value = word
+
+
 def read_array(fd: int, size: int) -> bytes:
     """The first `size` bytes of such an array, entry after entry."""
     with _mapped(fd, size, mmap.ACCESS_READ) as memory:

@@ -91,10 +91,12 @@ class Explainer:
         return answer, self._to_backend(answer, packet, guarded=False)
 
     def _to_backend(self, answer: Explanation, packet: Packet, guarded: bool = True) -> int:
-        if not self._lookup.passes(packet):
+        found = self._lookup.shortcut(packet) if packet.is_balanced else None
+        if found is None and not self._lookup.passes(packet):
             answer.why.append(self._foreign_text(packet))
             return 0
-        found = self._lookup.service(packet) if packet.is_balanced else None
+        if found is None and packet.is_balanced:
+            found = self._lookup.service(packet)
         if found is None:
             return self._unserved(answer, packet)
         if guarded and self._refused(answer, packet, found[1]):

@@ -23,16 +23,21 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._address import packed
 
 WORD_BITS = 64
 _BITS_PER_SERVICE = 16
-_K, _L = 0x9E3779B97F4A7C15, 0xFF51AFD7ED558CCD
+MULTIPLIER = 0x9E3779B97F4A7C15
+_L = 0xFF51AFD7ED558CCD
+
+
+def address_hash(address: bytes) -> int:
+    """Of 64 bits, the upper half of which is exclusive-or'd with the lower."""
+    raw = address.ljust(16, b"\0")
+    first, second, third, last = (int.from_bytes(raw[i : i + 4], "little") for i in (0, 4, 8, 12))
+    hashed = (first | second << 32) * MULTIPLIER + (last | third << 32) * _L
+    return (hashed ^ hashed << 32) & 0xFFFFFFFFFFFFFFFF
 
 
 def place(address: str | bytes, services: int) -> tuple[int, int]:
     """The word of an address and its bit there (0..63). services: how many the maps hold."""
-    raw = packed(address).ljust(16, b"\0")
-    first, second, third, last = (int.from_bytes(raw[i : i + 4], "little") for i in (0, 4, 8, 12))
-    hashed = (first | second << 32) * _K + (last | third << 32) * _L
-    both = (hashed >> 32 ^ hashed) & 0xFFFFFFFF
-    bit = both * _BITS_PER_SERVICE * services >> 32
+    bit = (address_hash(packed(address)) >> 32) * _BITS_PER_SERVICE * services >> 32
     return divmod(bit, WORD_BITS)
 
 

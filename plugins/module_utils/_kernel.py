@@ -8,6 +8,7 @@ a test can fake.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -19,6 +20,11 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._rings import Slots
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import Sizes
 
 LIVING = ("active", "draining")
+PROTOCOLS: dict[str, int] = {
+    "tcp": socket.IPPROTO_TCP,
+    "udp": socket.IPPROTO_UDP,
+    "sctp": socket.IPPROTO_SCTP,
+}
 
 
 class ServiceKey(NamedTuple):
@@ -89,8 +95,8 @@ class Actual:
 
     addresses: those at which a packet that no service wants is not somebody else's, each with the
     id and the pool of its first service, which echo requests may follow. filter: the words of the
-    addresses' filter that are not 0, by index. server_ids: backends by pool and the id in their
-    connection ids.
+    addresses' filter that are not 0, by index. shortcuts: those that lead to a service, by place,
+    as _shortcuts.py makes them. server_ids: backends by pool and the id in their connection ids.
     """
 
     services: dict[ServiceKey, ServiceEntry]
@@ -100,6 +106,7 @@ class Actual:
     addresses: dict[str, tuple[int, int]] = field(default_factory=dict)
     filter: dict[int, int] = field(default_factory=dict)
     server_ids: dict[tuple[int, int], int] = field(default_factory=dict)
+    shortcuts: dict[int, bytes] = field(default_factory=dict)
 
     def of_pools(self, names: Collection[str]) -> Actual:
         """These pools with their backends, as if the kernel held nothing else."""
@@ -120,6 +127,8 @@ class Kernel(Protocol):
     def put_ring(self, pool: int, slots: Slots) -> None: ...
     def put_backend(self, index: int, backend: BackendEntry, fresh: bool) -> None: ...
     def put_filter(self, index: int, word: int) -> None: ...
+    def put_shortcut(self, place: int, shortcut: bytes) -> None: ...
+    def remove_shortcut(self, place: int) -> None: ...
     def put_server_id(self, pool: int, server_id: int, backend: int) -> None: ...
     def remove_server_id(self, pool: int, server_id: int) -> None: ...
     def put_address(self, address: str, service: int, pool: int) -> None: ...

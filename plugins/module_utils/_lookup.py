@@ -13,9 +13,10 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _filter
+from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _filter, _shortcuts
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import packed
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
+    PROTOCOLS,
     BackendEntry,
     PoolEntry,
     ServiceEntry,
@@ -23,7 +24,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils._packet import Packet
 from ansible_collections.l4lb.xdp.plugins.module_utils._steer import Flow, Slot
-from ansible_collections.l4lb.xdp.plugins.module_utils._tables import PROTOCOLS, Tables
+from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,15 @@ class Lookup:
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
+
+    def shortcut(self, packet: Packet) -> tuple[ServiceKey, ServiceEntry] | None:
+        """The packet's service where it is found without a search."""
+        key = ServiceKey(packet.destination, packet.destination_port, packet.protocol)
+        leaf = self._leaf("shortcuts", _shortcuts.place(key, self._tables.sizes.services))
+        if not _shortcuts.leads(bytes(leaf), key):
+            return None
+        number, pool = leaf.service.id, leaf.service.pool
+        return key, ServiceEntry(number, pool, self._name("service_names", number))
 
     def passes(self, packet: Packet) -> bool:
         """Whether the filter of service addresses lets the packet go on to the services."""

@@ -16,8 +16,8 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._address import (
     require_netaddr,
 )
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
+from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import PROTOCOLS
 from ansible_collections.l4lb.xdp.plugins.module_utils._quic import MAX_CONNECTION_ID
-from ansible_collections.l4lb.xdp.plugins.module_utils._tables import PROTOCOLS
 
 OPENINGS = {"tcp": "SYN", "sctp": "INIT"}
 """What opens a connection; of other protocols nothing does."""

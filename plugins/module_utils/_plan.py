@@ -14,7 +14,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _filter, _lines, _predict, _rings
+from ansible_collections.l4lb.xdp.plugins.module_utils import (
+    _filter,
+    _lines,
+    _predict,
+    _rings,
+    _shortcuts,
+)
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import Fleet, Pool
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
@@ -46,7 +52,8 @@ class Plan:
     """All that has to be written, by index or key, and what a person reads of it.
 
     filter: words of the addresses' filter with the bits of all addresses, those that go and those
-    that come; final_filter: without those that have gone. pool_shares, service_shares: by name, for
+    that come; final_filter: without those that have gone. shortcuts: that come; gone_shortcuts: the
+    places of those that are not, or no longer, right. pool_shares, service_shares: by name, for
     pools with a changed ring and services that go to another pool. now: the tick at which the slots
     that change are tracked, as planned. down: the backends that are down, by pool and address;
     None: health is what the kernel holds.
@@ -63,6 +70,8 @@ class Plan:
     gone_addresses: set[str] = field(default_factory=set)
     filter: dict[int, int] = field(default_factory=dict)
     final_filter: dict[int, int] = field(default_factory=dict)
+    shortcuts: dict[int, bytes] = field(default_factory=dict)
+    gone_shortcuts: set[int] = field(default_factory=set)
     gone_pools: set[int] = field(default_factory=set)
     gone_backends: dict[int, BackendEntry] = field(default_factory=dict)
     server_ids: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -82,6 +91,7 @@ class Plan:
             "backends": self.backends,
             "rings": self.rings,
             "filter": {**self.filter, **self.final_filter},
+            "shortcuts": self.gone_shortcuts | set(self.shortcuts),
             "server ids": self.server_ids,
             "addresses": self.addresses,
             "services": self.services,
@@ -145,7 +155,19 @@ def apply(plan: Plan, kernel: Kernel, clock: Callable[[], int]) -> None:
     planned: slots that this plan changes are tracked from the clock's tick then, and so noted in
     the plan.
     """
+    for place in plan.gone_shortcuts:
+        kernel.remove_shortcut(place)
     _apply_pools(plan, kernel, clock)
+    _apply_services(plan, kernel)
+    for place, shortcut in plan.shortcuts.items():
+        kernel.put_shortcut(place, shortcut)
+    for index in plan.gone_pools:
+        kernel.remove_pool(index)
+    for index, backend in plan.gone_backends.items():
+        kernel.put_backend(index, backend, fresh=False)
+
+
+def _apply_services(plan: Plan, kernel: Kernel) -> None:
     for index, word in plan.filter.items():
         kernel.put_filter(index, word)
     for address, (service_id, pool_index) in plan.addresses.items():
@@ -158,10 +180,6 @@ def apply(plan: Plan, kernel: Kernel, clock: Callable[[], int]) -> None:
         kernel.remove_address(address)
     for index, word in plan.final_filter.items():
         kernel.put_filter(index, word)
-    for index in plan.gone_pools:
-        kernel.remove_pool(index)
-    for index, backend in plan.gone_backends.items():
-        kernel.put_backend(index, backend, fresh=False)
 
 
 def _apply_pools(plan: Plan, kernel: Kernel, clock: Callable[[], int]) -> None:
@@ -398,11 +416,10 @@ def _digest(pool: Pool, size: int, members: Members) -> int:
 def _plan_services(plan: Plan, fleet: Fleet, actual: Actual, pool_ids: dict[str, int]) -> None:
     used = {service.id for service in actual.services.values()}
     free = (i for i in range(actual.sizes.services) if i not in used)
-    wanted = set()
+    wanted: dict[ServiceKey, ServiceEntry] = {}
     addresses: dict[str, tuple[int, int]] = {}
     for service in fleet.services:  # in order of address, protocol and port
         key = ServiceKey(service.address, service.port, service.protocol)
-        wanted.add(key)
         held = actual.services.get(key)
         number = next(free, -1) if held is None else held.id
         if number < 0:
@@ -410,7 +427,7 @@ def _plan_services(plan: Plan, fleet: Fleet, actual: Actual, pool_ids: dict[str,
                 f"map full: service {service.name} finds no place among {actual.sizes.services} "
                 "(ids of services that go are free in the next run); raise l4lb_max_services"
             )
-        entry = ServiceEntry(number, pool_ids[service.pool], service.name)
+        entry = wanted[key] = ServiceEntry(number, pool_ids[service.pool], service.name)
         addresses.setdefault(key.address, (entry.id, entry.pool))
         if held is None:
             plan.fresh_services.add(key)
@@ -420,6 +437,7 @@ def _plan_services(plan: Plan, fleet: Fleet, actual: Actual, pool_ids: dict[str,
     plan.addresses = {a: at for a, at in addresses.items() if actual.addresses.get(a) != at}
     plan.gone_addresses = set(actual.addresses) - set(addresses)
     _plan_filter(plan, set(addresses), actual)
+    _plan_shortcuts(plan, wanted, actual)
 
 
 def _plan_filter(plan: Plan, wanted: set[str], actual: Actual) -> None:
@@ -427,6 +445,12 @@ def _plan_filter(plan: Plan, wanted: set[str], actual: Actual) -> None:
     meanwhile = _filter.words(held | wanted, actual.sizes.services)
     plan.filter = _filter.differing(actual.filter, meanwhile)
     plan.final_filter = _filter.differing(meanwhile, _filter.words(wanted, actual.sizes.services))
+
+
+def _plan_shortcuts(plan: Plan, wanted: dict[ServiceKey, ServiceEntry], actual: Actual) -> None:
+    held, right = actual.shortcuts, _shortcuts.shortcuts(wanted, actual.sizes.services)
+    plan.shortcuts = {i: new for i, new in right.items() if held.get(i) != new}
+    plan.gone_shortcuts = {i for i, old in held.items() if right.get(i) != old}
 
 
 def _predict_services(

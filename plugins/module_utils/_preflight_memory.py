@@ -19,6 +19,7 @@ MAPS = {
     "services6": ("hash", 20, 8, "services"),
     "addresses4": ("hash", 4, 8, "services"),
     "addresses6": ("hash", 16, 8, "services"),
+    "shortcuts": ("array", 4, 8 * 32, "services"),
     "service_names": ("array", 4, 64, "services"),
     "service_counters": ("percpu_array", 4, 24, "services"),
     "service_guards": ("array", 4, 16, "services"),
@@ -34,7 +35,7 @@ MAPS = {
     "flows4": ("lru_hash", 16, 8, "flows"),
     "flows6": ("lru_hash", 40, 8, "flows"),
 }
-"""Kind, bytes of key and value, and what of Sizes says how many; smaller maps do not count."""
+"""Kind, bytes of key and of values, what of Sizes says for how many; smaller maps do not count."""
 
 HASH_ELEMENT = 48
 """struct htab_elem without key and value."""

@@ -30,11 +30,11 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._explain import Explainer
 from ansible_collections.l4lb.xdp.plugins.module_utils._flows import Record
 from ansible_collections.l4lb.xdp.plugins.module_utils._golden_frames import SCTP_INIT, sctp
 from ansible_collections.l4lb.xdp.plugins.module_utils._guards import PROOF
-from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import ServiceKey
+from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import PROTOCOLS, ServiceKey
 from ansible_collections.l4lb.xdp.plugins.module_utils._lookup import Lookup
 from ansible_collections.l4lb.xdp.plugins.module_utils._nexthop import Hop
 from ansible_collections.l4lb.xdp.plugins.module_utils._packet import OPENINGS, Packet
-from ansible_collections.l4lb.xdp.plugins.module_utils._tables import PROTOCOLS, Tables
+from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables
 
 CLIENTS = {4: "198.18.0.1", 16: "2001:2::1"}
 """The source of a proof, by length of address: of the networks for benchmarks (RFC 2544, 5180)."""

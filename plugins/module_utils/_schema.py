@@ -43,7 +43,7 @@ _INCLUDE = re.compile(r'\s*#include "([^"]+)"')
 _ENUM = re.compile(r"\benum (\w+) \{(.*?)\};", re.DOTALL)
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _PIN = re.compile(r'PINS "/(\w+)"')
-LAYOUT = 4
+LAYOUT = 5
 """SCHEMA_VERSION of the maps.h that this library is written for."""
 _VERSION = re.compile(r"^#define SCHEMA_VERSION (\d+)$", re.MULTILINE)
 

@@ -37,6 +37,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._address import packed, r
 from ansible_collections.l4lb.xdp.plugins.module_utils._flowhash import identity_hash, slot
 from ansible_collections.l4lb.xdp.plugins.module_utils._flows import Record
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
+    PROTOCOLS,
     Actual,
     Kernel,
     PoolEntry,
@@ -45,7 +46,7 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._lock import writer
 from ansible_collections.l4lb.xdp.plugins.module_utils._outcome import Outcome, lacking
 from ansible_collections.l4lb.xdp.plugins.module_utils._rings import Slots
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import SchemaError, pinned_sizes
-from ansible_collections.l4lb.xdp.plugins.module_utils._tables import PROTOCOLS, Tables, now_tick
+from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables, now_tick
 
 PATIENCE = 0.5
 """Seconds that the agent waits for another writer: it has more to do, and its turn comes again."""

@@ -15,9 +15,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _flows, _rates
+from ansible_collections.l4lb.xdp.plugins.module_utils import (
+    _bpf,
+    _flows,
+    _rates,
+    _shortcuts,
+)
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import packed
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
+    PROTOCOLS,
     Actual,
     BackendEntry,
     PoolEntry,
@@ -44,7 +50,6 @@ from ansible_collections.l4lb.xdp.plugins.module_utils._schema import (
     schema,
 )
 
-PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP, "sctp": socket.IPPROTO_SCTP}
 FRAGMENT_LIFETIME = 31
 """Seconds, rounded up, for which a first fragment is remembered (fragments.h)."""
 _PROTOCOL_WORDS = {number: word for word, number in PROTOCOLS.items()}
@@ -80,6 +85,7 @@ class Tables:
             dict(self._addresses()),
             {index: word for index, word in self.entries("address_filter") if word},
             {(key.pool, key.id): leaf for key, leaf in self.entries("server_ids")},
+            self._shortcuts(),
         )
 
     def entries(self, name: str) -> Iterator[tuple[Any, Any]]:
@@ -101,6 +107,11 @@ class Tables:
                     _PROTOCOL_WORDS.get(key.protocol, str(key.protocol)),
                 )
                 yield at, ServiceEntry(leaf.id, leaf.pool, names.get(leaf.id, ""))
+
+    def _shortcuts(self) -> dict[int, bytes]:
+        table = self.table("shortcuts")
+        size = table.max_entries * _shortcuts.BYTES
+        return _shortcuts.taken(_bpf.read_array(table.map_fd, size))
 
     def _addresses(self) -> Iterator[tuple[str, tuple[int, int]]]:
         for name in ("addresses4", "addresses6"):
@@ -295,6 +306,23 @@ class Tables:
         what = f"write entry {index} of address_filter"
         at, bits = ct.c_uint32(index), ct.c_uint64(word)
         _bpf.update(self.table("address_filter").map_fd, at, bits, what)
+
+    def put_shortcut(self, place: int, shortcut: bytes) -> None:
+        """From here on packets find the service without a search. The place must be free."""
+        for number, word in _shortcuts.writes(shortcut, self._next_turn(place)):
+            self._write_shortcut(place, number, word)
+
+    def remove_shortcut(self, place: int) -> None:
+        """From here on packets search for the service."""
+        self._write_shortcut(place, *_shortcuts.removal(self._next_turn(place)))
+
+    def _next_turn(self, place: int) -> int:
+        return int(self.table("shortcuts")[place].kind.turn) + 1
+
+    def _write_shortcut(self, place: int, number: int, word: int) -> None:
+        table = self.table("shortcuts")
+        size = table.max_entries * _shortcuts.BYTES
+        _bpf.write_word(table.map_fd, size, place * _shortcuts.WORDS + number, word)
 
     def put_server_id(self, pool: int, server_id: int, backend: int) -> None:
         """From here on datagrams whose connection id has it go to that backend."""

@@ -24,9 +24,10 @@ from typing import Any
 from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf
 from ansible_collections.l4lb.xdp.plugins.module_utils._address import packed
 from ansible_collections.l4lb.xdp.plugins.module_utils._errors import L4lbError
+from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import PROTOCOLS
 from ansible_collections.l4lb.xdp.plugins.module_utils._reader import few
 from ansible_collections.l4lb.xdp.plugins.module_utils._rings import ticks
-from ansible_collections.l4lb.xdp.plugins.module_utils._tables import PROTOCOLS, Tables, now_tick
+from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables, now_tick
 
 LEASE = 4
 """Seconds after which a trace ends that is not read any more."""

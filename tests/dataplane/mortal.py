@@ -28,7 +28,7 @@ def dies(act: Callable[[], object], at: int) -> bool:
             return run
 
         try:
-            for name in ("update", "delete", "update_batch", "delete_batch"):
+            for name in ("update", "delete", "update_batch", "delete_batch", "write_word"):
                 setattr(_bpf, name, mortal(getattr(_bpf, name)))
             os.fsync = mortal(os.fsync)  # the file is written by half then
             act()

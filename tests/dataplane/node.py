@@ -25,9 +25,15 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _program, _wanted
+from ansible_collections.l4lb.xdp.plugins.module_utils import (
+    _bpf,
+    _program,
+    _shortcuts,
+    _wanted,
+)
 from ansible_collections.l4lb.xdp.plugins.module_utils._apply import Outcome, apply_fleet
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import parse
+from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import ServiceKey
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import Sizes
 from ansible_collections.l4lb.xdp.plugins.module_utils._tables import Tables
 
@@ -189,6 +195,11 @@ class Node:
             for i, address in enumerate((VIP4, VIP6))
         ]
         return self.apply({"web": {"backends": entries, **pool}}, services)
+
+    def lose(self, key: ServiceKey) -> None:
+        """Takes a service out of the maps, as by somebody else's hand."""
+        self.tables.remove_shortcut(_shortcuts.place(key, self.sizes.services))
+        self.tables.remove_service(key, self.tables.actual().services[key])
 
     def run(self, frame: bytes | Packet) -> tuple[int, bytes]:
         """Verdict and frame of a packet that came in by eth0."""

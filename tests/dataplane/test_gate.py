@@ -244,8 +244,7 @@ def test_ring_that_was_deleted_is_seen(bench: Bench) -> None:
 
 def test_service_that_was_removed_by_hand_is_seen(bench: Bench) -> None:
     bench.well()
-    tables, key = bench.node.tables, ServiceKey(VIP4, 80, "tcp")
-    tables.remove_service(key, tables.actual().services[key])
+    bench.node.lose(ServiceKey(VIP4, 80, "tcp"))
     found = bench.turn(4)
     assert set(found.services) == {"tcp0"}
     assert "no service of this node takes tcp 203.0.113.10:80" in found.services["tcp0"][0]

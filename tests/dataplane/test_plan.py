@@ -67,6 +67,7 @@ def twin(tables: Tables) -> FakeKernel:
         rings,
         addresses=dict(actual.addresses),
         filter=dict(actual.filter),
+        shortcuts=dict(actual.shortcuts),
     )
 
 
@@ -86,7 +87,7 @@ def test_same_plan_leaves_the_same_in_fake_and_real_maps(node: Node, history: li
             fake.backends,
         )
         assert (real.rings, real.addresses) == (fake.rings, fake.addresses)
-        assert real.filter == fake.filter
+        assert (real.filter, real.shortcuts) == (fake.filter, fake.shortcuts)
 
 
 # --- one run and its death ---

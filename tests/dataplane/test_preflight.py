@@ -288,7 +288,8 @@ def test_estimate_of_memory_follows_the_schema_and_the_kernel(node: Node) -> Non
             info = _bpf.map_info(fd)
             taken += memlock(fd)
         entries = getattr(node.sizes, size)
-        assert (info.key_size, info.value_size, info.max_entries) == (key, value, entries), name
+        assert info.key_size == key, name
+        assert info.value_size * info.max_entries == value * entries, name
     small = {"balancer", "schema", "settings", "verdicts", "fragments", "budgets"}
     small |= {"address_filter", "tracing", "trace_lost", "trace_events", "record_states"}
     small |= {"deny4", "deny6", "allow4", "allow6"}  # as large as what is in them

@@ -16,6 +16,7 @@ import pytest
 from pyroute2 import IPRoute
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
+from scapy.layers.sctp import SCTP
 
 from ansible_collections.l4lb.xdp.plugins.module_utils import _bpf, _program
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import ServiceKey
@@ -63,7 +64,8 @@ def reasons(prover: Prover, services: list[ServiceKey] = SERVICES) -> list[str |
 def test_inner_packet_is_a_valid_one(source: str, destination: str, protocol: str) -> None:
     raw = inner(Packet(source, destination, protocol, 49152, 80, protocol != "udp"))
     read = (IPv6 if ":" in source else IP)(raw)
-    assert (read.src, read.dst, read.payload.sport, read.payload.dport) == (
+    transport = read[{"tcp": TCP, "udp": UDP, "sctp": SCTP}[protocol]]
+    assert (read.src, read.dst, transport.sport, transport.dport) == (
         source,
         destination,
         49152,
@@ -167,7 +169,7 @@ def test_deleted_ring_is_named(node: Node, prover: Prover) -> None:
 
 def test_service_that_the_kernel_lost_is_named(node: Node, prover: Prover) -> None:
     node.serve(REAL4)
-    node.tables.remove_service(SERVICES[0], node.tables.actual().services[SERVICES[0]])
+    node.lose(SERVICES[0])
     assert "no service of this node takes tcp 203.0.113.10:80" in str(prover.prove(SERVICES[0]))
 
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from ansible_collections.l4lb.xdp.plugins.module_utils import _filter
+from ansible_collections.l4lb.xdp.plugins.module_utils import _filter, _plan, _shortcuts
+from ansible_collections.l4lb.xdp.plugins.module_utils._config import Fleet
 from ansible_collections.l4lb.xdp.plugins.module_utils._kernel import (
     Actual,
     BackendEntry,
@@ -40,6 +41,7 @@ class FakeKernel:
     dies_at: int | None = None
     ring_ids: dict[int, int] = field(default_factory=dict)
     filter: dict[int, int] = field(default_factory=dict)
+    shortcuts: dict[int, bytes] = field(default_factory=dict)
 
     def actual(self) -> Actual:
         return Actual(
@@ -50,6 +52,7 @@ class FakeKernel:
             dict(self.addresses),
             dict(self.filter),
             dict(self.server_ids),
+            dict(self.shortcuts),
         )
 
     def ring(self, pool: int) -> Slots | None:
@@ -103,6 +106,20 @@ class FakeKernel:
         held = {*self.addresses, *(key.address for key in self.services)}
         assert all(map(self.passes, held)), "its packets would be passed"
 
+    def put_shortcut(self, place: int, shortcut: bytes) -> None:
+        self._write()
+        assert place not in self.shortcuts, "a packet could see half of each"
+        self.shortcuts[place] = shortcut
+        self._lead_to_services()
+
+    def remove_shortcut(self, place: int) -> None:
+        self._write()
+        del self.shortcuts[place]
+
+    def _lead_to_services(self) -> None:
+        services = [_shortcuts.shortcut(*service) for service in self.services.items()]
+        assert set(self.shortcuts.values()) <= set(services), "a packet would go elsewhere"
+
     def put_server_id(self, pool: int, server_id: int, backend: int) -> None:
         self._write()
         assert self.backends[backend].pool == pool, "its datagrams would go to another pool's"
@@ -130,10 +147,12 @@ class FakeKernel:
         assert service.pool in self.pools, "a packet would find a service without its pool"
         assert service.pool in self.rings, "a packet would find a service without its ring"
         self.services[key] = service
+        self._lead_to_services()
 
     def remove_service(self, key: ServiceKey, service: ServiceEntry) -> None:
         self._write()
         assert self.services.pop(key) == service
+        self._lead_to_services()
 
     def current(self) -> dict[str, list[str | None]]:
         """Where each pool's slots point, by address: what nodes have to agree on."""
@@ -142,3 +161,11 @@ class FakeKernel:
             for index, pool in sorted(self.pools.items(), key=lambda item: item[1].name)
             if index in self.rings  # a writer that died may have left a pool without one
         }
+
+
+def bring(fleet: Fleet, held: FakeKernel, now: int) -> _plan.Plan:
+    """As a run of services does: plans, writes, reads back."""
+    plan = _plan.make(fleet, held.actual(), held.ring, held.named_by_flows, now)
+    _plan.apply(plan, held, lambda: now)
+    _plan.verify(plan, fleet, held, now)
+    return plan

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ansible_collections.l4lb.xdp.plugins.module_utils import _filter, _plan
 from ansible_collections.l4lb.xdp.plugins.module_utils._config import Fleet, parse
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import Sizes
+from ansible_collections.l4lb.xdp.tests.unit.plugins.module_utils import fake_kernel
 from ansible_collections.l4lb.xdp.tests.unit.plugins.module_utils.fake_kernel import (
     FakeKernel,
     Killed,
@@ -55,11 +56,7 @@ def kernel() -> FakeKernel:
 
 
 def bring(addresses: list[str], held: FakeKernel) -> _plan.Plan:
-    fleet = fleet_at(addresses)
-    plan = _plan.make(fleet, held.actual(), held.ring, held.named_by_flows, NOW)
-    _plan.apply(plan, held, lambda: NOW)
-    _plan.verify(plan, fleet, held, NOW)
-    return plan
+    return fake_kernel.bring(fleet_at(addresses), held, NOW)
 
 
 @pytest.mark.parametrize(
