@@ -151,7 +151,9 @@ def test_death_at_every_write_leads_nobody_astray(node: Node) -> None:
     keys = sharing(node.sizes.services, 4) + [ServiceKey(VIP6, port, "udp") for port in (53, 443)]
     deaths = 0
     for _round in range(8):
-        old, new = ({key: rng.choice(["web", "api"]) for key in rng.sample(keys, 4)} for _ in "12")
+        old, new = (
+            {key: rng.choice(["web", "api"]) for key in rng.sample(keys, 4)} for _which in range(2)
+        )
         bring(node, old)
         change = partial(bring, node, new)
         for dies_at in itertools.count():

@@ -155,7 +155,8 @@ def test_lost_and_foreign_shortcuts_are_put_right() -> None:
     held = kernel()
     wanted = dict.fromkeys(KEYS[:3], "web")
     bring(wanted, held)
-    (place,) = right = dict(held.shortcuts)
+    right = dict(held.shortcuts)
+    place = min(right)
     for wrong in ({}, {place: bytes(32)}, {**right, place + 1: right[place]}):
         held.shortcuts = dict(wrong)
         assert bring(wanted, held).writes.keys() == {"shortcuts"}
