@@ -23,6 +23,7 @@ from scapy.packet import Packet, Raw
 from ansible_collections.l4lb.xdp.plugins.module_utils._schema import Sizes
 from bench import machine, page
 from bench.cases import CLIENT4, VIP4, Case
+from bench.fleet import BACKENDS
 from bench.meter import EMPTY, PUSH, XDP_DROP, XDP_TX, Meter, Program, quiet_kernel
 from bench.packet import REPEAT, ROUNDS, WARM, alone, asked_rounds
 from bench.results import Figure, overhead
@@ -30,7 +31,6 @@ from tests.dataplane.conftest import bpffs
 from tests.dataplane.node import Node, interface
 
 FLOWS, PORT = 1 << 10, 8000
-BACKENDS = [f"192.0.2.{host}" for host in range(65, 126)]
 PREFIXES = 100_000
 CLIENTS = "100.64.0.0/10"  # of the harness
 RESULTS = Path(__file__).parent / "results" / "guards.json"
@@ -96,8 +96,7 @@ class Guarded:
 
     def __init__(self, setup: Setup, node: Node) -> None:
         setup.prepare(node)
-        self.case = setup.case
-        self.frame = self.case.frame(PORT)
+        self.frame = setup.case.frame(PORT)
         self.meter = Meter(node.loaded.fd, interface("eth0"))
         action = XDP_TX if setup.verdict == "sent" else XDP_DROP
         self.program = Program("balancer", action, setup.verdict, node.tables.verdicts)

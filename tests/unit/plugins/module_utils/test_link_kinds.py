@@ -10,7 +10,6 @@ from ansible_collections.l4lb.xdp.plugins.module_utils import _link_kinds, _pref
 from ansible_collections.l4lb.xdp.plugins.module_utils._link_kinds import Shape, judge
 from ansible_collections.l4lb.xdp.plugins.module_utils._preflight_check import Environment
 from ansible_collections.l4lb.xdp.plugins.module_utils._preflight_paths import Path, judge_redirects
-from ansible_collections.l4lb.xdp.plugins.module_utils._wanted import WantedError, wanted_of
 
 
 def bond(mode: str, *members: str, vlan_srcmac: bool = False) -> Shape:
@@ -86,22 +85,3 @@ def test_route_by_a_vlan_is_refused_with_where_it_should_lead() -> None:
 def test_every_kind_that_takes_nothing_is_known_to_have_no_native_xdp() -> None:
     for kind in _link_kinds.TAKES_NOTHING:
         assert judge("x0", Shape(kind), "native").status == "failed", kind
-
-
-def test_interface_named_twice_is_refused() -> None:
-    arguments = {
-        "name": "balancer",
-        "interfaces": ["eth0", "eth1", "eth0"],
-        "ring_size": 251,
-        "max_services": 8,
-        "max_pools": 8,
-        "max_backends": 8,
-        "max_flows": 8,
-        "max_deny": 8,
-        "max_allow": 8,
-        "new_records": 0,
-        "hash_seed": 1,
-        "gue_port": 6080,
-    }
-    with pytest.raises(WantedError, match="interfaces: eth0 is named twice"):
-        wanted_of(arguments)

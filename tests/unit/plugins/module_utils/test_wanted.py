@@ -45,6 +45,11 @@ def of(**changes: Any) -> Wanted:
     return wanted_of({**USUAL, **changes})
 
 
+def test_interface_named_twice_is_refused() -> None:
+    with pytest.raises(WantedError, match="interfaces: eth0 is named twice"):
+        of(interfaces=["eth0", "eth1", "eth0"])
+
+
 def test_prefix_is_kept_in_its_canonical_form() -> None:
     wanted = of(source_prefix_ipv4="198.18.0.0/20", source_prefix_ipv6="2001:DB8:9:0::/96")
     assert wanted.source_prefix_ipv4 == "198.18.0.0/20"
