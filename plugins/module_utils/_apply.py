@@ -172,6 +172,13 @@ def _program_data(loaded: Loaded) -> dict[str, Any]:
 # --- the services ---
 
 
+def has_services(pins: Path, state_dir: Path) -> bool:
+    """Whether services were applied on this node, by whatever release: in the kernel, or for
+    restore.
+    """
+    return (pins / "schema").exists() or (state_dir / SERVICES_FILE).exists()
+
+
 def apply_services(
     pools: Mapping[str, Any],
     services: Sequence[Any],

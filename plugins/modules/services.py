@@ -184,6 +184,10 @@ plan:
       sample:
         before: 7c1a9f3e5b2d4860a9c8e7f6d5b4a392
         after: 0d5b8f21c49e4a7db3c6e1a2908f7d54
+served:
+  description: Whether services were applied on the node before.
+  returned: O(state=present)
+  type: bool
 settled:
   description: Slots that need the flow table, by pool, before and after, for pools that had any.
   returned: O(state=settled)
@@ -195,7 +199,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.l4lb.xdp.plugins.module_utils._apply import apply_services
+from ansible_collections.l4lb.xdp.plugins.module_utils._apply import apply_services, has_services
 from ansible_collections.l4lb.xdp.plugins.module_utils._module import PATHS, STATE, finish
 from ansible_collections.l4lb.xdp.plugins.module_utils._outcome import Outcome
 from ansible_collections.l4lb.xdp.plugins.module_utils._settle import settle_node
@@ -225,7 +229,8 @@ def main() -> None:
     def work() -> Outcome:
         if given["state"] == "settled":
             return settle_node(*paths, module.check_mode)
-        return apply_services(
+        served = has_services(Path(given["pins"]), Path(given["state_dir"]))
+        outcome = apply_services(
             given["pools"],
             given["services"],
             given["purge"],
@@ -235,6 +240,8 @@ def main() -> None:
             compared=given["steering"],
             deny=given["deny"],
         )
+        outcome.data["served"] = served
+        return outcome
 
     finish(module, work, "pools and services")
 
