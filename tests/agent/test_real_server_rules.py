@@ -12,6 +12,7 @@ import os
 import socket
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,18 @@ def test_without_the_firewall_nobody_is_refused(real: Real, tmp_path: Path) -> N
     real.load(rules)
     assert "drop" not in rules.read_text()
     assert "# Sources:\n" in rules.read_text().replace(" \n", "\n")
+
+
+@pytest.mark.parametrize("says", ['"gue_port": 6080,', "_tunnels up 6080\n"])
+def test_port_of_gue_stays_until_no_node_sends_there(tmp_path: Path, says: str) -> None:
+    """says: the program's file, or the unit of the kernel's tunnels, from before."""
+    before = {"results": [{"failed": True}, {"content": b64encode(says.encode()).decode()}]}
+    pools = {"web": {"backends": [{"address": REAL4}]}}
+    variables = {"l4lb_pools": pools, "__real_server_decap_before": before}
+    for purges in (False, True):
+        rules = render(tmp_path, real_server_purge=purges, **variables).read_text()
+        assert ("udp dport 6080" in rules) is not purges
+        assert f"size set {1440 if purges else 1432}" in rules
 
 
 def segments(real: Real, address: str) -> tuple[int, int]:

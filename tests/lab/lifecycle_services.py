@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -175,6 +176,30 @@ def weigh_three_to_one(run: Run) -> None:
     run.shows(f"{share:.1f} % and {100 - share:.1f} % of {found.total()} connections")
 
 
+# --- other tunnels ---
+
+
+def in_udp(pools: dict, _services: list) -> None:
+    for pool in pools.values():
+        pool["forwarding"] = "gue"
+
+
+def change_tunnels(run: Run) -> None:
+    """Real servers have to open both before the first node changes, and until the last has."""
+    run.play("services", inventory=edits.inventory(in_udp))
+    ports = {name: open_port(name) for name in BACKENDS}
+    run.check(ports == {"real1": 6080, "real2": 6080, "real3": 0}, f"GUE is open at {ports}")
+    run.play("site")
+    ports = {name: open_port(name) for name in BACKENDS}
+    run.check(not any(ports.values()), f"GUE is still open at {ports}")
+    run.shows("IP in IP became GUE by services, and was again by site; then its port is closed")
+
+
+def open_port(real: str) -> int:
+    """At which a real server takes GUE; 0: at none."""
+    return json.loads(inside.read(real, "/var/lib/l4lb/program-decap.json"))["gue_port"]
+
+
 # --- a backend is drained ---
 
 
@@ -298,6 +323,9 @@ def scenarios() -> dict[str, Scenario]:
             weigh_three_to_one,
             prepares=weigh_alike,
             mends=back_to_inventory,
+        ),
+        "tunnels": Scenario(
+            "tunnels become GUE, and IP in IP again", change_tunnels, mends=back_to_inventory
         ),
         "backend_drained": Scenario(
             "a backend stays drained: a node reboots, an agent restarts",
