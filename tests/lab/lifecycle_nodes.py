@@ -46,15 +46,16 @@ def drain_node(run: Run) -> None:
 def undrain(run: Run) -> None:
     """Wherever the scenario ended."""
     if not view.look(run.stage.addresses).is_well():
-        run.play("undrain", "-e", f"l4lb_hosts={NODE}")
+        run.play("undrain", "-e", f"l4lb_hosts={fleet.NODES}")
 
 
 def reboot(run: Run) -> None:
-    booted = boot(NODE)
-    run.play("reboot", "-e", f"l4lb_hosts={NODE}", *QUIET)
-    run.check(boot(NODE) != booted, f"{NODE} has not rebooted")
+    booted = {node: boot(node) for node in (NODE, OTHER)}
+    run.play("reboot", "-e", f"l4lb_hosts={fleet.NODES}", *QUIET)
+    for node, before in booted.items():
+        run.check(boot(node) != before, f"{node} has not rebooted")
     run.watch(view.View.is_well, "everything is announced when the playbook ends", 5)
-    run.shows(f"{NODE} drained, rebooted, proven and announced")
+    run.shows(f"{NODE}, then {OTHER}: drained, rebooted, proven and announced")
 
 
 def boot(node: str) -> str:
@@ -105,7 +106,9 @@ def scenarios() -> dict[str, Scenario]:
         "backend_dead": broken("process_dead"),
         "backend_silent": broken("host_dead"),
         "node_drained": Scenario("a node is drained, and returned", drain_node, mends=undrain),
-        "node_rebooted": Scenario("a node is rebooted by the playbook", reboot, mends=undrain),
+        "node_rebooted": Scenario(
+            "both nodes are rebooted by the playbook, in one run", reboot, mends=undrain
+        ),
         "bird_killed": broken("bird_killed"),
         "bird_mistaken": Scenario(
             "a mistake in BIRD's configuration", mistaken_bird, mends=mend_bird
