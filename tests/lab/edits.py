@@ -35,6 +35,15 @@ def inventory(edit: Edit) -> Path:
     return EDITED
 
 
+def of_host(host: str, **variables: object) -> Path:
+    """The lab's inventory, in which one host has variables of its own."""
+    inventory(lambda _pools, _services: None)
+    path = EDITED / f"host_vars/{host}.yml"
+    path.parent.mkdir()
+    path.write_text(yaml.safe_dump(variables, sort_keys=False))
+    return EDITED
+
+
 def release(*changes: releases.Change) -> Path:
     """A checkout of another release, in place of one made before; changes to the program."""
     discard_release()

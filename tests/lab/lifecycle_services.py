@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import threading
@@ -277,6 +278,22 @@ def refuse_mistakes(run: Run) -> None:
     run.shows(f"{count} mistakes refused, each naming its variable; nothing changed")
 
 
+# --- nodes of which inventory says different things ---
+
+
+def refuse_drift(run: Run) -> None:
+    """What is meant for the fleet was written into one node's variables."""
+    before = rings()
+    pools = copy.deepcopy(run.stage.inventory.pools)
+    weighing(100, 100)(pools, [])
+    services = run.stage.inventory.services[1:]
+    for name, value in {"l4lb_pools": pools, "l4lb_services": services}.items():
+        edited = edits.of_host(OTHER, **{name: value})
+        run.play("services", inventory=edited, refused=f"after it: {NODE} against {OTHER}")
+    run.check(rings() == before, "a refused run changed rings")
+    run.shows(f"pools, then services of {OTHER} alone refused; nothing changed")
+
+
 # --- a run that leaves a node out ---
 
 
@@ -334,5 +351,6 @@ def scenarios() -> dict[str, Scenario]:
             mends=undrain_backend,
         ),
         "mistakes": Scenario("mistakes in services.yml", refuse_mistakes),
+        "drift": Scenario("one node's variables are not the fleet's", refuse_drift),
         "limited_run": Scenario("a run limited to one node", limit, mends=back_to_inventory),
     }
