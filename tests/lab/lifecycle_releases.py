@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import edits
 import fleet
 from breakage import INVENTORY
 from common import CHECKOUT
+from lifecycle_fleet import difference, everybody
 from rehearsal import Run, Scenario
 from scenarios import NODE, OTHER
 
@@ -39,15 +41,36 @@ def discard(_run: Run) -> None:
     edits.discard_release()
 
 
+def kept() -> dict[str, dict]:
+    """All files but those that say who wrote last to a node: its agent does all the while."""
+    return {
+        host: {path: at for path, at in files.items() if path != "var/lib/l4lb/lock"}
+        for host, files in everybody().items()
+    }
+
+
+def dry_run(run: Run, playbook: str, *options: str, root: Path = CHECKOUT) -> None:
+    """Changes nothing, and says that the program would be another on both nodes."""
+    before, files = tags(), kept()
+    said = run.play(playbook, "--check", "--diff", *options, root=root).output
+    changed = difference(files, kept())
+    run.check(not changed and tags() == before, f"{playbook} --check changed {changed or tags()}")
+    for node, tag in before.items():
+        run.check(f"-eth0: balancer {tag}" in said, f"{playbook} --check: {node} keeps its program")
+
+
 def upgrade_and_roll_back(run: Run) -> None:
     before, same = tags(), fingerprints()
-    run.play("upgrade", *PATIENCE, root=edits.release(releases.HARMLESS))
+    other = edits.release(releases.HARMLESS)
+    dry_run(run, "upgrade", *PATIENCE, root=other)
+    run.play("upgrade", *PATIENCE, root=other)
     upgraded = tags()
     run.check(
         len(set(upgraded.values())) == 1 and not before.items() & upgraded.items(),
         f"programs after the upgrade: {upgraded}, before: {before}",
     )
     run.check(len(fingerprints()) == 1, "nodes differ after the upgrade")
+    dry_run(run, "rollback")
     played = run.play("rollback")
     run.check(tags() == before, f"programs after the rollback: {tags()}, before: {before}")
     run.check(fingerprints() == same, "the fingerprint is not the former one")
@@ -106,7 +129,9 @@ def back_to_layout(run: Run) -> None:
 
 def scenarios() -> dict[str, Scenario]:
     return {
-        "upgrade": Scenario("upgrade, and rollback", upgrade_and_roll_back, mends=discard),
+        "upgrade": Scenario(
+            "upgrade, and rollback, each after a dry run", upgrade_and_roll_back, mends=discard
+        ),
         "upgrade_golden": Scenario(
             "upgrade to a release that fails a golden test", refuse_by_golden, mends=discard
         ),
