@@ -264,7 +264,9 @@ def test_pool_left_without_a_backend_for_new_flows_is_warned_of(
     kernel: FakeKernel, tmp_path: Path, address: str, fields: dict[str, Any], warned: list[str]
 ) -> None:
     outcome = run(kernel, tmp_path, address, **fields)
-    assert [text.split(":")[0] for text in outcome.warnings] == [w.split(":")[0] for w in warned]
+    assert [text.partition(":")[0] for text in outcome.warnings] == [
+        w.partition(":")[0] for w in warned
+    ]
     for pool in ("web", "dns"):
         index = next(i for i, p in kernel.pools.items() if p.name == pool)
         empty = not any(kernel.rings[index].current)

@@ -5,19 +5,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-SITE = Path(__file__).parents[2] / "playbooks/site.yml"
+from .playing import ROOT, played
+
+SITE = ROOT / "playbooks/site.yml"
 NODES = "node1", "node2", "node3"
 
 
-def turns(tmp_path: Path, found: dict[str, Any], *options: str) -> list[list[str]]:
+def turns_of(tmp_path: Path, found: dict[str, Any], *options: str) -> list[list[str]]:
     """The nodes of each turn. found: what the first play got to know of each node."""
     site = yaml.safe_load(SITE.read_text(encoding="utf-8"))
     play = next(play for play in site if play["name"].startswith("Nodes"))
@@ -35,14 +35,9 @@ def turns(tmp_path: Path, found: dict[str, Any], *options: str) -> list[list[str
     ]
     (tmp_path / "inventory.json").write_text(json.dumps(inventory), encoding="utf-8")
     (tmp_path / "plays.json").write_text(json.dumps(plays), encoding="utf-8")
-    command = [
-        *(sys.executable, "-m", "ansible", "playbook", *options),
-        *("-i", str(tmp_path / "inventory.json"), str(tmp_path / "plays.json")),
-    ]
-    environment = {"ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default", "PATH": "/usr/bin:/bin"}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    shown = run.stdout.split("ansible_play_batch:")
-    return [[node for node in NODES if f"- {node}\n" in part] for part in shown[1:]]
+    shown = played("-i", str(tmp_path / "inventory.json"), str(tmp_path / "plays.json"), *options)
+    turns = shown.split("ansible_play_batch:")[1:]
+    return [[node for node in NODES if f"- {node}\n" in part] for part in turns]
 
 
 def served(**nodes: bool) -> dict[str, Any]:
@@ -51,15 +46,15 @@ def served(**nodes: bool) -> dict[str, Any]:
 
 def test_nothing_to_lose(tmp_path: Path) -> None:
     found = served(node1=False, node2=False, node3=False)
-    assert turns(tmp_path, found) == [list(NODES)]
+    assert turns_of(tmp_path, found) == [list(NODES)]
 
 
 @pytest.mark.parametrize("left_out", [{}, {"node3": None}])
 def test_one_at_a_time_where_one_serves(tmp_path: Path, left_out: dict[str, Any]) -> None:
     found = {**served(node1=False, node2=True, node3=False), **left_out}
-    assert turns(tmp_path, found) == [[node] for node in NODES]
+    assert turns_of(tmp_path, found) == [[node] for node in NODES]
 
 
 def test_a_dry_run_loses_nothing(tmp_path: Path) -> None:
     found = served(node1=True, node2=True, node3=True)
-    assert turns(tmp_path, found, "--check") == [list(NODES)]
+    assert turns_of(tmp_path, found, "--check") == [list(NODES)]
