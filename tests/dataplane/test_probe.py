@@ -208,7 +208,12 @@ def test_source_is_spread_where_clients_are(fleet: Fleet, service: str, backend:
         _program._configure_balancer(fleet.balancer.loaded.compiled, wish, dry=False)
 
     before = bytes(settings[0])
-    with without(lambda: spread(wanted), lambda: spread(fleet.wanted)):
+    with (
+        without(
+            lambda: offload(fleet.node, "eth0", "off"), lambda: offload(fleet.node, "eth0", "on")
+        ),
+        without(lambda: spread(wanted), lambda: spread(fleet.wanted)),
+    ):
         sources = {ip_address(frame.payload.src) for frame in captured(fleet, service, backend)}
     version = 6 if ":" in backend else 4
     assert len(sources) == 1, "of one connection"
