@@ -149,9 +149,15 @@ def test_answer_passes_the_nodes_reverse_path_check(fleet: Fleet, rp_filter: int
 
 
 def captured(fleet: Fleet, service: str, backend: str) -> list[Packet]:
-    """What the router gets of a probe with 5,000 bytes."""
+    """What the router gets of a probe with 5,000 bytes, each segment a frame of its own."""
     mark, kind = fleet.mark(backend), socket.SOCK_STREAM
-    with sniffed(fleet) as frames, probing(fleet, service, mark, kind, PATIENCE) as probe:
+    with (
+        without(
+            lambda: offload(fleet.node, "eth0", "off"), lambda: offload(fleet.node, "eth0", "on")
+        ),
+        sniffed(fleet) as frames,
+        probing(fleet, service, mark, kind, PATIENCE) as probe,
+    ):
         port = probe.getsockname()[1]
         assert converse(probe, bytes(5000)) == BACKENDS[backend]
         assert sent_again(probe) <= 1
@@ -170,10 +176,7 @@ def captured(fleet: Fleet, service: str, backend: str) -> list[Packet]:
 def test_header_is_the_balancers_and_the_inner_packet_whole(
     fleet: Fleet, service: str, backend: str
 ) -> None:
-    with without(
-        lambda: offload(fleet.node, "eth0", "off"), lambda: offload(fleet.node, "eth0", "on")
-    ):
-        frames = captured(fleet, service, backend)
+    frames = captured(fleet, service, backend)
     protocol = 41 if ":" in service else 4
     for frame in frames:
         outer = frame.payload
@@ -208,12 +211,7 @@ def test_source_is_spread_where_clients_are(fleet: Fleet, service: str, backend:
         _program._configure_balancer(fleet.balancer.loaded.compiled, wish, dry=False)
 
     before = bytes(settings[0])
-    with (
-        without(
-            lambda: offload(fleet.node, "eth0", "off"), lambda: offload(fleet.node, "eth0", "on")
-        ),
-        without(lambda: spread(wanted), lambda: spread(fleet.wanted)),
-    ):
+    with without(lambda: spread(wanted), lambda: spread(fleet.wanted)):
         sources = {ip_address(frame.payload.src) for frame in captured(fleet, service, backend)}
     version = 6 if ":" in backend else 4
     assert len(sources) == 1, "of one connection"
