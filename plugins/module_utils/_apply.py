@@ -227,6 +227,8 @@ def apply_services(
             _node_state.release(state_dir)
     advice = _advice.warnings(fleet, tables.sizes.ring)
     outcome.warnings = [*waited, *advice, *outcome.data["plan"]["overrides"]]
+    kept, given = ((len(each.pools), len(each.services)) for each in (fleet, change.fleet))
+    outcome.data["leftovers"] = kept != given
     return outcome
 
 

@@ -188,6 +188,10 @@ served:
   description: Whether services were applied on the node before.
   returned: O(state=present)
   type: bool
+leftovers:
+  description: Whether pools or services stay that were not given, which O(purge=true) would remove.
+  returned: O(state=present), on a node that was prepared by M(l4lb.xdp.program)
+  type: bool
 settled:
   description: Slots that need the flow table, by pool, before and after, for pools that had any.
   returned: O(state=settled)

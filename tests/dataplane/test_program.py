@@ -215,10 +215,14 @@ def test_services_are_applied_once_and_purged(wanted: Wanted, state: Path) -> No
     assert _apply.apply_services(POOLS, SERVICES, True, *arguments).changed
     assert not _apply.apply_services(POOLS, SERVICES, True, *arguments).changed
     more = [{**SERVICES[0], "name": "more", "port": 81}]
-    assert _apply.apply_services(POOLS, more, False, *arguments).changed
+    added = _apply.apply_services(POOLS, more, False, *arguments)
+    assert (added.changed, added.data["leftovers"]) == (True, True)
     assert len(Tables(wanted.pins, SOURCE).actual().services) == 2
+    all_given = _apply.apply_services(POOLS, [*SERVICES, *more], False, *arguments)
+    assert not all_given.data["leftovers"]
+    assert _apply.apply_services({}, [], False, *arguments).data["leftovers"]
     purged = _apply.apply_services({}, [], True, *arguments)
-    assert purged.changed
+    assert (purged.changed, purged.data["leftovers"]) == (True, False)
     actual = Tables(wanted.pins, SOURCE).actual()
     assert (actual.services, actual.pools) == ({}, {})
     assert {backend.state for backend in actual.backends.values()} == {"removed"}

@@ -14,14 +14,10 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-from telling import tell
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / ".venv/collections"))
+from .telling import tell
 
 BOUNCE = """
 BPF_ARRAY(ingress, u32, 1);

@@ -16,7 +16,6 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / ".venv/collections"))
 PINS = Path("/run/l4lb/bpf")
 
 SETUP = f"""

@@ -21,7 +21,7 @@ needs_uml = pytest.mark.skipif(
 
 
 def told_by(guest: str) -> list[dict[str, Any]]:
-    """The lines of JSON that the guest, a file beside this one, told from its boot to its end."""
+    """The lines of JSON that the guest, a module beside this one, told from its boot to its end."""
     modules = Path("/lib/modules", os.uname().release)
     headers = {f"HEADERS_{n.upper()}": (modules / n).resolve() for n in ("build", "source")}
     machine = subprocess.run(

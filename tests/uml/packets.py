@@ -11,6 +11,7 @@ CLIENT_PORT = 4000
 
 
 def checksum(data: bytes) -> int:
+    data += bytes(len(data) % 2)
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from .machine import needs_uml, told_by
+from .real_server import IN_IP, IN_UDP
 
 pytestmark = needs_uml
 
@@ -19,10 +20,7 @@ def told() -> list[dict[str, Any]]:
     return told_by("guest")
 
 
-@pytest.mark.parametrize(
-    "form",
-    ["4in4", "6in4", "4in6", "6in6", "gue 4in4", "gue 6in4", "gue 4in6", "gue 6in6", "gue no sum"],
-)
+@pytest.mark.parametrize("form", [*IN_IP, *IN_UDP])
 def test_tunnelled_packet_reaches_the_service(told: list[dict[str, Any]], form: str) -> None:
     assert {"form": form, "received": form} in told
 

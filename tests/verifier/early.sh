@@ -9,7 +9,7 @@ for module in /modules/*.ko; do
 done
 /bin/busybox mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=512000,cache=mmap root /root
 for word in $(/bin/busybox cat /proc/cmdline); do
-    case $word in check.*) export "${word#check.}" ;; esac
+    case $word in guest.*) export "${word#guest.}" ;; esac
 done
 /bin/busybox umount /proc
 exec /bin/busybox switch_root /root /bin/sh "$REPOSITORY/tests/verifier/init.sh"

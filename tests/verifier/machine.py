@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs check.py elsewhere: in another Debian on this kernel, or on another kernel, emulated."""
+"""Runs a module beside this one elsewhere: in another Debian, or on another kernel, emulated."""
 
 from __future__ import annotations
 
@@ -61,13 +61,24 @@ def in_chroot(root: Path) -> list[dict[str, Any]]:
     return _told(_with_repository(root, command))
 
 
-def emulated(kernel: Kernel, root: Path) -> list[dict[str, Any]]:
-    """What check.py tells in that root, on another kernel, in an emulated machine."""
+def emulated(
+    kernel: Kernel, root: Path, guest: str = "check", **environment: object
+) -> list[dict[str, Any]]:
+    """What the guest tells in that root, on another kernel, in an emulated machine.
+
+    environment: of the guest; without spaces.
+    """
     with tempfile.TemporaryDirectory() as directory:
         initial = Path(directory, "initramfs")
         initial.write_bytes(b"".join(_initramfs(kernel)))
         python = sys.executable if root == Path("/") else "/usr/bin/python3"
-        inside = kernel.modules.relative_to(root)
+        words = {
+            "REPOSITORY": REPOSITORY,
+            "PYTHON": python,
+            "MODULES": f"/{kernel.modules.relative_to(root)}",
+            "GUEST": f"tests.verifier.{guest}",
+            **environment,
+        }
         command = [
             *("qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "1500"),
             *("-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio"),
@@ -77,8 +88,7 @@ def emulated(kernel: Kernel, root: Path) -> list[dict[str, Any]]:
             *("-device", "virtio-9p-pci,fsdev=root,mount_tag=root"),
             "-append",
             "console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on "
-            f"check.REPOSITORY={REPOSITORY} check.PYTHON={python} "
-            f"check.MODULES=/{inside}",
+            + " ".join(f"guest.{name}={value}" for name, value in words.items()),
         ]
         return _told(command if root == Path("/") else _with_repository(root, command))
 
