@@ -47,8 +47,9 @@ def test_balancer_is_attached_in_native_mode(node: str) -> None:
 @pytest.mark.parametrize("node", NODES)
 def test_node_finds_nothing_wrong(node: str) -> None:
     status = json.loads(asked(node, "/status"))
-    assert (status["state"], status["problems"]) == ("announcing", [])
-    assert set(status["announced"]) == ADDRESSES
+    assert (status["node"]["state"], status["problems"]) == ("announcing", [])
+    announced = {address for address, said in status["addresses"].items() if said["announced"]}
+    assert announced == ADDRESSES
     assert on(node).run("l4lb status").rc == 0
     assert asked(node, "/ready").startswith("announces ")
 
