@@ -290,10 +290,11 @@ def refuse_drift(run: Run) -> None:
     for name, value in {"l4lb_pools": pools, "l4lb_services": services}.items():
         edited = edits.of_host(OTHER, **{name: value})
         run.play("services", inventory=edited, refused=f"after it: {NODE} against {OTHER}")
-    seeded = edits.of_host(OTHER, l4lb_hash_seed=1)
-    run.play("site", inventory=seeded, refused="l4lb_hash_seed is not the same on all nodes")
+    for name, number in {"l4lb_hash_seed": 1, "l4lb_ring_size": 131071}.items():
+        edited = edits.of_host(OTHER, **{name: number})
+        run.play("site", inventory=edited, refused=f"{name} is not the same on all nodes")
     run.check(rings() == before, "a refused run changed rings")
-    run.shows(f"pools, services, then the hash seed of {OTHER} alone refused; nothing changed")
+    run.shows(f"pools, services, hash seed, ring size of {OTHER} alone refused; nothing changed")
 
 
 # --- a run that leaves a node out ---
