@@ -19,28 +19,17 @@ FORMS = ("4in4", "6in4", "4in6", "6in6")
 """The client's packet in the node's."""
 
 
-def _inner(version: str) -> bytes:
-    if version == "4":
-        udp = packets.datagram(b"hello!", port=PORT)
-        return packets.ipv4(CLIENT.address4, SERVICE4, socket.IPPROTO_UDP, udp)
-    pseudo = packets.packed6(CLIENT.address6) + packets.packed6(SERVICE6)
-    udp = packets.datagram(b"hello!", pseudo, PORT)
-    return packets.ipv6(CLIENT.address6, SERVICE6, socket.IPPROTO_UDP, udp)
-
-
 def answer(form: str, real: str, sender: str = "node1") -> bytes:
     """Puts one packet on the way to the real server of this name, as that host would; the answer,
     or nothing.
     """
     inner, outer = form.split("in")
-    protocol = {"4": socket.IPPROTO_IPIP, "6": socket.IPPROTO_IPV6}[inner]
-    if outer == "4":
-        target = HOSTS[real].address4
-        packet = packets.ipv4(HOSTS[sender].address4, target, protocol, _inner(inner))
-    else:
-        target = HOSTS[real].address6
-        packet = packets.ipv6(HOSTS[sender].address6, target, protocol, _inner(inner))
     service, own = (SERVICE4, CLIENT.address4) if inner == "4" else (SERVICE6, CLIENT.address6)
+    ends = [HOSTS[name] for name in (sender, real)]
+    outside, target = (end.address4 if outer == "4" else end.address6 for end in ends)
+    protocol = {"4": socket.IPPROTO_IPIP, "6": socket.IPPROTO_IPV6}[inner]
+    request = packets.request(own, service, b"hello!", PORT)
+    packet = packets.ip(outside, target, protocol, request)
     with network.inside(CLIENT.namespace):
         client = socket.socket(_family(service), socket.SOCK_DGRAM)
     with network.inside(ROUTER):

@@ -9,7 +9,6 @@ The router's end of all links is a bridge, `lan`.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -23,7 +22,7 @@ from typing import Any
 
 from pyroute2 import NetNS, netns
 
-from .playing import ON_THIS_HOST, ROOT, played
+from .playing import ROOT, rendered
 
 LAB = ROOT / "tests/lab"
 V4, OTHER4, V6 = "203.0.113.10", "203.0.113.11", "2001:db8:100::10"
@@ -36,17 +35,6 @@ protocol device { scan time 1; }
 """
 """Of a router's configuration, what comes before the sessions."""
 
-_PLAY = """
-- hosts: localhost
-  gather_facts: false
-  vars_files: [{root}/roles/bird/defaults/main.yml, {root}/roles/bird/vars/main.yml]
-  tasks:
-    - ansible.builtin.template:
-        src: "{root}/templates/{{{{ item }}}}.j2"
-        dest: "{to}/{{{{ item }}}}"
-      loop: [bird.conf, bird-secrets.conf, bird-unit.conf]
-"""
-
 
 def render(directory: Path, **variables: Any) -> Path:
     """The configuration that the role would install, with the run directory below this one."""
@@ -55,7 +43,6 @@ def render(directory: Path, **variables: Any) -> Path:
         for version, address in ((4, "192.0.2.1"), (6, "2001:db8:1::1"))
     ]
     values = {
-        "ansible_python_interpreter": sys.executable,
         "l4lb_services": [{"address": address} for address in (V4, OTHER4, V6)],
         "l4lb_bgp_as": 65001,
         "l4lb_bgp_router_id": "192.0.2.11",
@@ -65,9 +52,7 @@ def render(directory: Path, **variables: Any) -> Path:
         "bird_extra": str(directory / "extra"),
         **variables,
     }
-    play = directory / "play.yml"
-    play.write_text(_PLAY.format(root=ROOT, to=directory))
-    played(*ON_THIS_HOST, "-e", json.dumps(values), str(play))
+    rendered(directory, "bird", "bird.conf", "bird-secrets.conf", "bird-unit.conf", **values)
     return directory / "bird.conf"
 
 

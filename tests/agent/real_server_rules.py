@@ -4,24 +4,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
-from .bgp import ROOT, V4, V6
-from .playing import ON_THIS_HOST, played
+from .bgp import V4, V6
+from .playing import ROOT, rendered
 
-_PLAY = """
-- hosts: localhost
-  gather_facts: false
-  vars_files: [{root}/roles/real_server/defaults/main.yml, {root}/roles/real_server/vars/main.yml]
-  tasks:
-    - ansible.builtin.template:
-        src: "{root}/templates/l4lb-real-server.nft.j2"
-        dest: "{to}"
-        mode: "0644"
-"""
 REAL4, REAL6 = "192.0.2.71", "2001:db8:2::71"
 NODE4 = "192.0.2.11"
 FACTS = {
@@ -41,7 +29,6 @@ SERVICES = [
 def render(directory: Path, **variables: Any) -> Path:
     """The rules that the role would install."""
     values = {
-        "ansible_python_interpreter": sys.executable,
         "ansible_facts": FACTS,
         "role_path": f"{ROOT}/roles/real_server",
         "l4lb_real_server_interface": "eth0",
@@ -50,7 +37,6 @@ def render(directory: Path, **variables: Any) -> Path:
         "real_server_tunnel_sources": [NODE4, "2001:db8:2::10/127"],
         **variables,
     }
-    play, rules = directory / "play.yml", directory / "rules.nft"
-    play.write_text(_PLAY.format(root=ROOT, to=rules))
-    played(*ON_THIS_HOST, "-e", json.dumps(values), str(play))
-    return rules
+    name = "l4lb-real-server.nft"
+    rendered(directory, "real_server", name, **values)
+    return directory / name

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -101,6 +101,13 @@ def offload(host: Host, interface: str, state: str) -> None:
         subprocess.run(["ethtool", "-K", interface, "tx", state], check=True, capture_output=True)
 
 
+def single_segments(fleet: Fleet) -> AbstractContextManager[None]:
+    """Frames leave the node as they would on a wire: no segments in one, checksums filled in."""
+    return without(
+        lambda: offload(fleet.node, "eth0", "off"), lambda: offload(fleet.node, "eth0", "on")
+    )
+
+
 # --- what works ---
 
 
@@ -152,9 +159,7 @@ def captured(fleet: Fleet, service: str, backend: str) -> list[Packet]:
     """What the router gets of a probe with 5,000 bytes, each segment a frame of its own."""
     mark, kind = fleet.mark(backend), socket.SOCK_STREAM
     with (
-        without(
-            lambda: offload(fleet.node, "eth0", "off"), lambda: offload(fleet.node, "eth0", "on")
-        ),
+        single_segments(fleet),
         sniffed(fleet) as frames,
         probing(fleet, service, mark, kind, PATIENCE) as probe,
     ):

@@ -34,7 +34,6 @@ REQUESTS = 10_000
 POINTS = 2.0  # per cent of the requests
 PREDICTED = 0.1  # per cent of the slots
 SUMMARY = re.compile(r"pool (\w+): ([\d.]+) % of new flows go elsewhere")
-FINGERPRINT = re.compile(r'^l4lb_fingerprint_info\{fingerprint="(\w+)"', re.MULTILINE)
 DRIFT = 5.0  # seconds until whoever scrapes can see it
 
 
@@ -300,25 +299,19 @@ def refuse_drift(run: Run) -> None:
 # --- a run that leaves a node out ---
 
 
-def fingerprint(node: str) -> str:
-    """What whoever scrapes the node's metrics sees."""
-    where = f"http://{HOSTS[node].management}:9474/metrics"
-    page = inside.do(node, "curl", "--silent", "--show-error", where)
-    found = FINGERPRINT.search(page)
-    return found[1] if found else ""
-
-
 def limit(run: Run) -> None:
     edited = edits.inventory(weighing(100, 100))
     run.play("services", "--limit", NODE, inventory=edited, refused=f"leaves {OTHER} out")
     run.play("services", "--limit", NODE, "-e", "l4lb_limited=true", inventory=edited)
     began = time.monotonic()
-    wait_for(lambda: fingerprint(NODE) != fingerprint(OTHER), 30, "nobody can see the drift")
+    wait_for(
+        lambda: view.fingerprint(NODE) != view.fingerprint(OTHER), 30, "nobody can see the drift"
+    )
     took = time.monotonic() - began
     run.check(took <= DRIFT, f"the drift was to be seen only after {took:.1f} s")
     run.play("services", refused="steer differently before the change")
     run.play("services", inventory=edited)  # the same inventory: what was begun comes to its end
-    wait_for(lambda: fingerprint(NODE) == fingerprint(OTHER), 30, "nodes differ still")
+    wait_for(lambda: view.fingerprint(NODE) == view.fingerprint(OTHER), 30, "nodes differ still")
     run.shows(
         f"refused; when meant, metrics showed the drift {took:.1f} s after it; another change"
         " refused meanwhile; a whole run with the same inventory ended it"

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ import inside
 import routes
 from common import LabError
 from fleet import host_of
-from topology import of_kind
+from topology import HOSTS, of_kind
 
 STATUS = "/run/l4lb/agent/status.json"
+FINGERPRINT = re.compile(r'^l4lb_fingerprint_info\{fingerprint="(\w+)"\} 1\.0$', re.MULTILINE)
 FRESH = 3.0
 POLL = 0.05
 NODES = tuple(host.name for host in of_kind("node"))
@@ -93,3 +95,11 @@ def watch(addresses: Collection[str], until: Condition, seconds: float) -> tuple
         if now > deadline:
             raise LabError(f"it did not come to that within {seconds:.0f} s")
         time.sleep(POLL)
+
+
+def fingerprint(node: str) -> str:
+    """What whoever scrapes the node's metrics sees; empty while there is none."""
+    where = f"http://{HOSTS[node].management}:9474/metrics"
+    page = inside.do(node, "curl", "--silent", "--show-error", where)
+    found = FINGERPRINT.search(page)
+    return found[1] if found else ""

@@ -34,6 +34,12 @@ def ipv6(source: str, destination: str, header: int, payload: bytes) -> bytes:
     return head + packed6(source) + packed6(destination) + payload
 
 
+def ip(source: str, destination: str, protocol: int, payload: bytes) -> bytes:
+    """Of the addresses' version."""
+    build = ipv6 if ":" in source else ipv4
+    return build(source, destination, protocol, payload)
+
+
 def datagram(text: bytes, pseudo_header: bytes = b"", port: int = 80) -> bytes:
     """Its checksum is optional in IPv4, not in IPv6."""
     udp = struct.pack("!HHHH", CLIENT_PORT, port, 8 + len(text), 0) + text
@@ -41,3 +47,9 @@ def datagram(text: bytes, pseudo_header: bytes = b"", port: int = 80) -> bytes:
         return udp
     total = checksum(pseudo_header + struct.pack("!II", len(udp), 17) + udp)
     return udp[:6] + struct.pack("!H", total or 0xFFFF) + udp[8:]
+
+
+def request(client: str, service: str, text: bytes, port: int = 80) -> bytes:
+    """A client's datagram with its headers."""
+    pseudo_header = packed6(client) + packed6(service) if ":" in service else b""
+    return ip(client, service, socket.IPPROTO_UDP, datagram(text, pseudo_header, port))

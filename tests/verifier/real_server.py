@@ -12,15 +12,12 @@ import os
 import platform
 import re
 import select
-import socket
 import subprocess
 import time
 from collections.abc import Callable
 from itertools import cycle
 from multiprocessing import Process
 from pathlib import Path
-
-from pyroute2 import netns
 
 from ansible_collections.l4lb.xdp.plugins.module_utils._apply import attach_program, detach_program
 from ansible_collections.l4lb.xdp.plugins.module_utils._wanted import Wanted
@@ -62,8 +59,9 @@ def tell_who_comes_in(way: str) -> None:
 
 def received(form: str, sender: tuple[str, str]) -> bool:
     """Whether the service gets what is sent in that form; a node's own comes after it."""
-    with real_server.service(form) as there:
-        real_server.send(frame(form, "asked", sender), frame(form, "after"))
+    with real_server.service(form) as there, real_server.wire() as wire:
+        wire.send(frame(form, "asked", sender))
+        wire.send(frame(form, "after"))
         return there.recv(100) == b"asked"
 
 
@@ -76,7 +74,7 @@ def refused() -> int:
 
 def tell_lost(*steps: tuple[str, Callable[[], object]]) -> None:
     """Of numbered datagrams of a node, in all forms in turn, while each step is taken."""
-    wire = wire_of_sender()
+    wire = real_server.wire()
     services = [real_server.service(form) for form in IN_IP[:2]]
     forms = cycle(FORMS)
     sent: list[str] = []
@@ -102,16 +100,6 @@ def tell_lost(*steps: tuple[str, Callable[[], object]]) -> None:
     for name, _step in steps:
         numbers = [number for number, during in enumerate(sent) if during == name]
         tell(step=name, sent=len(numbers), lost=[each for each in numbers if each not in came])
-
-
-def wire_of_sender() -> socket.socket:
-    netns.pushns("sender")
-    try:
-        wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-        wire.bind(("wire", 0))
-    finally:
-        netns.popns()
-    return wire
 
 
 def tell_change(mode: str) -> None:
