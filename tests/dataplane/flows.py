@@ -38,7 +38,8 @@ def ring(node: Node) -> Slots:
 
 
 def age(node: Node, seconds: int) -> None:
-    """Lets the ring's tracking have begun that much earlier."""
-    slots = ring(node)
-    then = array("I", (max(1, t - _rings.ticks(seconds)) if t else 0 for t in slots.tracked))
+    """Lets the ring's tracking have begun that much earlier, but after the machine."""
+    slots, ticks = ring(node), _rings.ticks(seconds)
+    assert ticks < min(filter(None, slots.tracked)), f"this machine was not up for {seconds} s yet"
+    then = array("I", (t - ticks if t else 0 for t in slots.tracked))
     node.tables.put_ring(0, replace(slots, tracked=then))

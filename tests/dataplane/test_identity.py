@@ -28,6 +28,7 @@ from .test_steer import address
 
 OTHER4, OTHER6 = "203.0.113.11", "2001:db8:100::11"
 PROTOCOLS = {"tcp": (6, TCP), "udp": (17, UDP)}
+SETTLE = 60
 
 
 def serve(node: Node, *backends: str, **pool: object) -> None:
@@ -123,8 +124,8 @@ def test_icmp_error_goes_where_its_flow_goes(make_node: Callable[..., Node], ide
 
 def moved(node: Node) -> int:
     """A source port that the service sees, when the client's slot has moved from A."""
-    serve(node, A, identity="source_address")
-    serve(node, A, B, C, identity="source_address")
+    serve(node, A, identity="source_address", settle=SETTLE)
+    serve(node, A, B, C, identity="source_address", settle=SETTLE)
     number = slot(
         identity_hash("source_address", node.hash_seed, packed(CLIENT4), bytes(4), 0, 0, 0), 251
     )
@@ -147,7 +148,7 @@ def test_connections_stay_and_new_ones_of_the_client_follow_the_ring(node: Node)
 def test_settling_finds_flows_in_their_slot(node: Node) -> None:
     number = moved(node)
     assert node.backend_of(ack(4000)) == A
-    age(node, 3700)
+    age(node, SETTLE + 2)
     (pool,) = settle(node.tables, now_tick())
     assert pool.busy == 1
     assert [i for i, tick in enumerate(ring(node).tracked) if tick] == [number]
