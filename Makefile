@@ -94,7 +94,7 @@ test-agent: bootstrap  ## Checks against real servers, BIRD, FRR, the gate, metr
 
 .PHONY: test-dataplane
 test-dataplane: bootstrap  ## Packets through the real program, and exact bytes out (root)
-	$(pytest_twice) tests/dataplane
+	$(pytest_twice) --numprocesses 2 --dist loadfile tests/dataplane
 
 .PHONY: fuzz
 fuzz: export PYTHONPATH := .venv/collections
