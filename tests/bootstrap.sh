@@ -51,6 +51,11 @@ install_without_starting() {
   done
 }
 
+install_python() {
+  /usr/bin/python3 -m venv --clear --system-site-packages "$1"
+  "$1/bin/python" -m pip install --quiet --disable-pip-version-check --retries 10 --requirement "$2"
+}
+
 is_installed=$(dpkg-query -W -f '${Package}:${db:Status-Status}\n' "${packages[@]}" 2>&- || true)
 missing=()
 for package in "${packages[@]}"; do
@@ -75,11 +80,11 @@ fi
 
 # bcc exists for the distribution's Python only, so that is what everything runs under. A virtual environment names
 # its own path in its scripts and cannot move: the path belongs to the stamp.
-wanted=$(cat requirements.txt <(pwd -P) | sha256sum)
+wanted=$(cat requirements.txt tests/requirements-oldest.txt <(pwd -P) | sha256sum)
 if [[ $(cat "$stamp" 2>&-) != "$wanted" ]]; then
   say "virtual environment .venv"
-  /usr/bin/python3 -m venv --clear --system-site-packages .venv
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --retries 10 --requirement requirements.txt
+  install_python .venv requirements.txt
+  install_python .venv/oldest tests/requirements-oldest.txt
   # Ansible and Python find a collection only under its full name.
   mkdir -p .venv/collections/ansible_collections/l4lb
   ln -sfn ../../../.. .venv/collections/ansible_collections/l4lb/xdp

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The l4lb.xdp authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""ansible-playbook on this checkout."""
+"""ansible-playbook on this checkout; with the fixture `ansible` the oldest one, too."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ _RENDER = """
 
 def played(*arguments: str) -> str:
     """What a run says, which must not fail."""
+    which = os.environ.get("L4LB_ANSIBLE", "")
     done = subprocess.run(
-        [Path(sys.executable).with_name("ansible-playbook"), *arguments],
+        [ROOT / ".venv" / which / "bin/ansible-playbook", *arguments],
         check=False,
         cwd=ROOT,
         capture_output=True,

@@ -82,9 +82,9 @@ CASES: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.fixture(scope="module")
-def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
+def refusals(tmp_path_factory: pytest.TempPathFactory, ansible: str) -> dict[int, str]:
     """What the role said, by number of the case; one run of Ansible for all of them."""
-    directory = tmp_path_factory.mktemp("bird")
+    directory = tmp_path_factory.mktemp(ansible)
     hosts = {f"case{number}": {**GOOD, **changes} for number, (changes, _words) in enumerate(CASES)}
     common = {"ansible_python_interpreter": sys.executable}
     inventory, play = directory / "hosts.json", directory / "play.yml"

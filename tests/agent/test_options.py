@@ -4,11 +4,26 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from l4lb_agent.options import Options, OptionsError, load
+
+from .playing import ON_THIS_HOST, ROOT, played
+
+_PLAY = """
+- hosts: localhost
+  gather_facts: false
+  vars_files: [{role}/defaults/main.yml, {role}/vars/main.yml]
+  tasks:
+    - ansible.builtin.copy:
+        content: "{{{{ __agent_options | to_nice_json }}}}"
+        dest: "{to}"
+        mode: "0644"
+"""
 
 
 def written(tmp_path: Path, content: object) -> Path:
@@ -25,6 +40,16 @@ def test_values_get_their_types(tmp_path: Path) -> None:
     options = load(written(tmp_path, {"pins": "/x", "lease": 5, "peers": ["http://a/ready"]}))
 
     assert options == Options(pins=Path("/x"), lease=5, peers=("http://a/ready",))
+
+
+@pytest.mark.usefixtures("ansible")
+def test_role_writes_what_is_read(tmp_path: Path) -> None:
+    play, options = tmp_path / "play.yml", tmp_path / "agent.json"
+    play.write_text(_PLAY.format(role=ROOT / "roles/agent", to=options))
+    played(*ON_THIS_HOST, "-e", f"ansible_python_interpreter={sys.executable}", str(play))
+
+    assert set(json.loads(options.read_text())) == {field.name for field in fields(Options)}
+    assert load(options) == Options()
 
 
 def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:

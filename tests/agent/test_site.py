@@ -13,6 +13,8 @@ import yaml
 
 from .playing import ROOT, played
 
+pytestmark = pytest.mark.usefixtures("ansible")
+
 SITE = ROOT / "playbooks/site.yml"
 NODES = "node1", "node2", "node3"
 

@@ -9,7 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from .playing import ROOT, played
+
+pytestmark = pytest.mark.usefixtures("ansible")
 
 _PLAY = """
 - hosts: l4lb_nodes

@@ -16,7 +16,8 @@ from pathlib import Path
 from common import CHECKOUT, LOGS, LabError
 from topology import HOSTS
 
-BIN = CHECKOUT / ".venv/bin"
+# L4LB_ANSIBLE=oldest: with the oldest Ansible that is supported.
+BIN = CHECKOUT / ".venv" / os.environ.get("L4LB_ANSIBLE", "") / "bin"
 NODES = "l4lb_nodes"
 
 

@@ -144,6 +144,15 @@ def test_what_others_run_of_a_role_is_an_entry_point() -> None:
     assert not {(role, entry) for role, entry in run if entry not in entries(role)}
 
 
+def test_the_oldest_ansible_that_is_admitted_is_the_one_that_is_tested() -> None:
+    runtime = yaml.safe_load((COLLECTION / "meta/runtime.yml").read_text(encoding="utf-8"))
+    oldest = runtime["requires_ansible"].removeprefix(">=").rpartition(".")[0]
+    tested = (COLLECTION / "tests/requirements-oldest.txt").read_text(encoding="utf-8")
+    assert f"\nansible-core=={oldest}." in tested
+    for role in NAMES:
+        assert read(role, "meta/main.yml")["galaxy_info"]["min_ansible_version"] == oldest
+
+
 # Ansible's own variables; facts are not among them but in ansible_facts.
 MAGIC = set(
     "ansible_check_mode ansible_collections ansible_connection ansible_diff_mode ansible_facts"
