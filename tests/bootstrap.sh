@@ -88,5 +88,6 @@ if [[ $(cat "$stamp" 2>&-) != "$wanted" ]]; then
   # Ansible and Python find a collection only under its full name.
   mkdir -p .venv/collections/ansible_collections/l4lb
   ln -sfn ../../../.. .venv/collections/ansible_collections/l4lb/xdp
+  ln -sfn "$(.venv/bin/python -c 'import ansible_mitogen; print(*ansible_mitogen.__path__)')/plugins/strategy" .venv/mitogen
   echo "$wanted" > "$stamp"
 fi
